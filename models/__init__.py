@@ -1,0 +1,13 @@
+"""Segmentation networks with optional identity probes.
+
+`MODELS` is the registry: a name as the command line takes it, and the function
+that builds the network.
+"""
+
+from models.bu_net import BU_Net
+from models.nano_u import Nano_U
+from models.probes import Probe, probe_names, side_model
+
+MODELS = {"nano_u": Nano_U, "bu_net": BU_Net}
+
+__all__ = ["MODELS", "BU_Net", "Nano_U", "Probe", "probe_names", "side_model"]

@@ -1,0 +1,79 @@
+"""BU_Net: a U-Net of separable convolutions, the teacher of Nano_U."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import KerasTensor, layers
+
+from models.blocks import check_input_shape, check_widths, stage, upsample
+from models.probes import add_probe, probe_groups
+
+
+def BU_Net(
+    input_shape: Sequence[int] = (60, 80, 3),
+    filters: Sequence[int] = (32, 64, 128),
+    bottleneck: int = 128,
+    *,
+    enable_probes: bool | Sequence[str] = False,
+    name: str = "bu_net",
+) -> keras.Model:
+    """Builds BU_Net: an encoder, a bottleneck one level deeper, a decoder with skips.
+
+    A stage is three separable blocks. Each encoder stage is pooled by 2 (an odd size is
+    rounded up); the decoder repeats pixels by 2 and crops to the skip's size, so that any
+    input size works. With the defaults it has 225,576 parameters and 125 million
+    multiply-adds an image.
+
+    Args:
+        input_shape: Height and width in pixels, and colour channels.
+        filters: Channels of each encoder stage; the decoder mirrors them.
+            Defaults to (32, 64, 128).
+        bottleneck: Channels between encoder and decoder. Defaults to 128.
+        enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
+            "encoder", "bottleneck" and "decoder". An encoder probe sits before the skip
+            forks off. Defaults to False.
+        name: Name of the model.
+
+    Returns:
+        A model from images, scaled to -1..1, to logits (batch, height, width, 1).
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> BU_Net(input_shape=(61, 83, 3), filters=(8, 16), bottleneck=16).output_shape
+        (None, 61, 83, 1)
+
+    Reference:
+        Ronneberger, Fischer, Brox 2015, U-Net, https://arxiv.org/abs/1505.04597, with the
+        separable stages of Pizzolato, Pasti, Bellotto 2026.
+    """
+    widths, shape = check_widths(filters, bottleneck), check_input_shape(input_shape)
+    groups = probe_groups(enable_probes)
+
+    inputs = x = keras.Input(shape, name="image")
+    skips = []
+    for index, width in enumerate(widths, start=1):
+        x = stage(x, width, blocks=3, middle_relu=False, name=f"encoder_{index}")
+        x = add_probe(x, f"encoder_{index}", groups)
+        skips.append(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"encoder_{index}_pool")(x)
+
+    x = stage(x, bottleneck, blocks=3, middle_relu=False, name="bottleneck")
+    x = add_probe(x, "bottleneck", groups)
+
+    mirrored = zip(reversed(widths), reversed(skips), strict=True)
+    for index, (width, skip) in enumerate(mirrored, start=1):
+        x = upsample(x, (2, 2), name=f"decoder_{index}_upsample")
+        x = _crop(x, skip, name=f"decoder_{index}_crop")
+        x = layers.Concatenate(name=f"decoder_{index}_concatenate")([skip, x])
+        x = stage(x, width, blocks=3, middle_relu=False, name=f"decoder_{index}")
+        x = add_probe(x, f"decoder_{index}", groups)
+
+    return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
+
+
+def _crop(x: KerasTensor, skip: KerasTensor, *, name: str) -> KerasTensor:
+    """Cuts the row or column off that rounding an odd size up has added."""
+    rows, columns = x.shape[1] - skip.shape[1], x.shape[2] - skip.shape[2]
+    return layers.Cropping2D(((0, rows), (0, columns)), name=name)(x) if rows or columns else x

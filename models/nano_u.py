@@ -1,0 +1,103 @@
+"""Nano_U: a chain of separable convolutions for microcontrollers."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import layers
+
+from models.blocks import check_input_shape, check_widths, stage, upsample
+from models.probes import add_probe, probe_groups
+
+
+def Nano_U(
+    input_shape: Sequence[int] = (60, 80, 3),
+    filters: Sequence[int] = (4, 8, 16),
+    bottleneck: int = 16,
+    *,
+    enable_probes: bool | Sequence[str] = False,
+    name: str = "nano_u",
+) -> keras.Model:
+    """Builds Nano_U: encoder, bottleneck and decoder in one chain, without skips.
+
+    A stage is two separable blocks. Each encoder stage is pooled on each axis by 2 where
+    that divides it, else by 3; the decoder repeats pixels by the same factors. With the
+    defaults it has 4,212 parameters and 2.4 million multiply-adds an image.
+
+    Args:
+        input_shape: Height and width in pixels, and colour channels.
+        filters: Channels of each encoder stage; the decoder mirrors them.
+            Defaults to (4, 8, 16).
+        bottleneck: Channels between encoder and decoder. Defaults to 16.
+        enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
+            "encoder", "bottleneck" and "decoder". Probes are named probe_encoder_1 and so
+            on, probe_bottleneck, probe_decoder_1 and so on, and change no output.
+            Defaults to False.
+        name: Name of the model.
+
+    Returns:
+        A model from images, scaled to -1..1, to logits (batch, height, width, 1).
+
+    Raises:
+        ValueError: The size cannot be pooled that often, or an argument is out of range.
+
+    Example:
+        >>> Nano_U().count_params()
+        4212
+
+    Reference:
+        Pizzolato, Pasti, Bellotto 2026, Nano-U: Efficient Terrain Segmentation for Tiny
+        Robot Navigation.
+    """
+    widths, shape = check_widths(filters, bottleneck), check_input_shape(input_shape)
+    groups, factors = probe_groups(enable_probes), _pooling_factors(shape, len(widths))
+
+    inputs = x = keras.Input(shape, name="image")
+    for index, (width, factor) in enumerate(zip(widths, factors, strict=True), start=1):
+        x = stage(x, width, blocks=2, middle_relu=True, name=f"encoder_{index}")
+        x = add_probe(x, f"encoder_{index}", groups)
+        x = layers.MaxPooling2D(factor, name=f"encoder_{index}_pool")(x)
+
+    x = stage(x, bottleneck, blocks=2, middle_relu=True, name="bottleneck")
+    x = add_probe(x, "bottleneck", groups)
+
+    mirrored = zip(reversed(widths), reversed(factors), strict=True)
+    for index, (width, factor) in enumerate(mirrored, start=1):
+        x = upsample(x, factor, name=f"decoder_{index}_upsample")
+        x = stage(x, width, blocks=2, middle_relu=True, name=f"decoder_{index}")
+        x = add_probe(x, f"decoder_{index}", groups)
+
+    return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
+
+
+def _pooling_factors(shape: tuple[int, int, int], stages: int) -> list[tuple[int, int]]:
+    """Returns (vertical, horizontal) pooling for each stage, or says which sizes have one."""
+    height, width = (_axis_factors(side, stages) for side in shape[:2])
+    if height is None or width is None:
+        raise ValueError(
+            f"Nano_U pools height and width {stages} times, by 2 where that divides, else by 3. "
+            f"Received: input_shape={shape}. Nearest heights that do: "
+            f"{_nearest(shape[0], stages)}; widths: {_nearest(shape[1], stages)}."
+        )
+    return list(zip(height, width, strict=True))
+
+
+def _axis_factors(side: int, stages: int) -> list[int] | None:
+    """Returns one factor a stage, or None where the axis cannot be divided that often."""
+    factors = []
+    for _ in range(stages):
+        factor = next((f for f in (2, 3) if side % f == 0), None)
+        if factor is None:
+            return None
+        factors.append(factor)
+        side //= factor
+    return factors
+
+
+def _nearest(side: int, stages: int) -> str:
+    """Returns the nearest sizes on either side that can be pooled, `side` itself if it can."""
+    fits: Callable[[int], bool] = lambda size: _axis_factors(size, stages) is not None
+    if fits(side):
+        return str(side)
+    below = next((size for size in range(side - 1, 0, -1) if fits(size)), None)
+    above = next(size for size in range(side + 1, side + 2**stages + 1) if fits(size))
+    return f"{above}" if below is None else f"{below}, {above}"

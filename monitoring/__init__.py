@@ -1,0 +1,17 @@
+"""The instrument: what each layer's channels do, measured while a Keras model trains."""
+
+from monitoring.callback import NASMonitorCallback
+from monitoring.covariance import CovarianceState, RunningCovariance
+from monitoring.metrics import ChannelMetrics, channel_metrics, covariance_redundancy
+from monitoring.records import ProbeRecord, ProbeSnapshot
+
+__all__ = [
+    "ChannelMetrics",
+    "CovarianceState",
+    "NASMonitorCallback",
+    "ProbeRecord",
+    "ProbeSnapshot",
+    "RunningCovariance",
+    "channel_metrics",
+    "covariance_redundancy",
+]

@@ -1,0 +1,258 @@
+"""What a covariance says about channels. NumPy in float64; no Keras here.
+
+One sample is one spatial position of one image. C is the covariance over samples, R the
+correlation of the live channels. What is undefined is nan, never 0.
+"""
+
+from dataclasses import dataclass, fields
+
+import ml_dtypes
+import numpy as np
+
+from monitoring.covariance import RunningCovariance
+
+DUPLICATE_CORRELATION = 0.999
+NEGLIGIBLE_VARIANCE = 1e-4  # of the median live channel's
+EXPLAINED_VARIANCE = 0.99
+SAMPLES_PER_CHANNEL = 20
+FLOAT32_EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class ChannelMetrics:
+    """The numbers of one layer's channels; undefined ones are nan.
+
+    Attributes:
+        redundancy_score: Share of R's squared Frobenius norm that lies off the diagonal.
+            0: no two channels share anything; 0.5: half of them are copies; 1 - 1/c: all
+            c are identical. Unchanged when a channel is rescaled. Grows with width at
+            equal correlation: never compare it across widths.
+        effective_rank: Channels in use, 1..c: exp of the entropy of R's eigenvalues. The
+            number to compare across widths (Roy & Vetterli 2007).
+        redundancy_low: Lower end of the 95 % interval of the redundancy; nan where no
+            interval was computed.
+        redundancy_high: Its upper end.
+        effective_rank_low: Lower end of the 95 % interval of the channels in use.
+        effective_rank_high: Its upper end.
+        feature_correlation: Mean absolute off-diagonal of R, 0..1; noise alone gives
+            about sqrt(2 / (pi n)) for n samples.
+        condition_number: Largest over smallest eigenvalue of C over live channels, 1..inf;
+            inf where C is singular to float32, nan where samples <= live channels.
+        trace: Sum of the channels' variances, in squared units of the activations.
+        decov: Half the squared off-diagonal of C (Cogswell et al. 2016); grows with the
+            fourth power of the activations' scale.
+        intrinsic_dimension: Leading eigenvalues of C that explain 99 % of its trace.
+        saturation: intrinsic_dimension / channels, 0..1 (Delve).
+        dead_channels: Channels whose variance is no more than a constant would show.
+        duplicate_channels: Channels that correlate with an earlier one by 0.999 or more,
+            or by -0.999 or less.
+        negligible_channels: Live channels with a variance under 1e-4 of the median live
+            one. effective_rank counts each of them in full.
+        drift_share: Share of the trace between batches, 0..1; nan for fixed images.
+    """
+
+    redundancy_score: float
+    effective_rank: float
+    redundancy_low: float
+    redundancy_high: float
+    effective_rank_low: float
+    effective_rank_high: float
+    feature_correlation: float
+    condition_number: float
+    trace: float
+    decov: float
+    intrinsic_dimension: float
+    saturation: float
+    dead_channels: float
+    duplicate_channels: float
+    negligible_channels: float
+    drift_share: float
+
+
+METRIC_NAMES = tuple(field.name for field in fields(ChannelMetrics))
+
+
+@dataclass(frozen=True)
+class ChannelStructure:
+    """The arrays that the numbers are read from.
+
+    Attributes:
+        covariance: C, (channels, channels).
+        live: Which channels vary, (channels,) of bool.
+        correlation: R of the c live channels, (c, c), ones on the diagonal.
+        eigenvalues: Of R, descending, (c,); they sum to c.
+        duplicates: {channel: (first channel of its group, sign)}, numbered from 0 among
+            all channels; sign -1 where it mirrors the first.
+    """
+
+    covariance: np.ndarray
+    live: np.ndarray
+    correlation: np.ndarray
+    eigenvalues: np.ndarray
+    duplicates: dict[int, tuple[int, int]]
+
+
+def channel_metrics(running_covariance: RunningCovariance) -> ChannelMetrics:
+    """Computes every metric of the channels seen so far, by the plain formulas.
+
+    Args:
+        running_covariance: What has been accumulated.
+
+    Returns:
+        The metrics; all nan for fewer than 2 samples or where activations were not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> running = RunningCovariance(channels=2)
+        >>> running.update(np.random.default_rng(0).normal(size=(50, 1)) * [1.0, 10.0])
+        >>> metrics = channel_metrics(running)
+        >>> round(metrics.redundancy_score, 4), round(metrics.effective_rank, 4)
+        (0.5, 1.0)
+
+    Reference:
+        Roy & Vetterli 2007, The effective rank. Cogswell et al. 2016, Reducing
+        Overfitting in Deep Networks by Decorrelating Representations,
+        https://arxiv.org/abs/1511.06068.
+    """
+    return structure_metrics(channel_structure(running_covariance), running_covariance.count)
+
+
+def covariance_redundancy(activations) -> float:
+    """Computes the redundancy score of one array of activations.
+
+    Args:
+        activations: (..., channels), channels last; every position is one sample.
+
+    Returns:
+        0: no two channels share anything. 0.5: half of them are copies. 1 - 1/channels:
+        all are identical. nan: fewer than 2 live channels or 2 samples.
+
+    Raises:
+        ValueError: There is no channel axis.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(1000, 4))
+        >>> bool(covariance_redundancy(x) < 0.01)
+        True
+        >>> round(covariance_redundancy(np.concatenate([x, x], axis=-1)), 2)
+        0.5
+    """
+    if not np.ndim(activations):
+        raise ValueError("Expected activations of shape (..., channels). Received: a scalar")
+    running = RunningCovariance(int(activations.shape[-1]))
+    running.update(activations)
+    return channel_metrics(running).redundancy_score
+
+
+def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure | None:
+    """Returns the arrays behind the metrics, or None where the covariance is undefined."""
+    covariance = running_covariance.covariance()
+    if not np.isfinite(covariance).all():
+        return None
+    eps = float(ml_dtypes.finfo(running_covariance.dtype).eps)
+    live = np.diag(covariance) > (8 * eps * np.abs(running_covariance.mean)) ** 2
+    correlation = _correlation(covariance[np.ix_(live, live)])
+    eigenvalues = np.maximum(np.linalg.eigvalsh(correlation)[::-1], 0.0)
+    duplicates = _duplicates(correlation, np.flatnonzero(live))
+    return ChannelStructure(covariance, live, correlation, eigenvalues, duplicates)
+
+
+def structure_metrics(structure: ChannelStructure | None, samples: int) -> ChannelMetrics:
+    """Computes the metrics of a structure that `samples` samples gave."""
+    values = dict.fromkeys(METRIC_NAMES, np.nan)
+    if structure is not None:
+        c = len(structure.eigenvalues)
+        values |= _spread_metrics(structure, samples)
+        values["dead_channels"] = int((~structure.live).sum())
+        values["duplicate_channels"] = len(structure.duplicates)
+        if c >= 1:
+            values["effective_rank"] = effective_rank(structure.eigenvalues)
+        if c >= 2:
+            values["redundancy_score"] = redundancy_score(structure.correlation)
+            off_diagonal = np.abs(structure.correlation).sum() - c
+            values["feature_correlation"] = float(off_diagonal / (c * (c - 1)))
+    return ChannelMetrics(**values)
+
+
+def redundancy_score(correlation: np.ndarray) -> float:
+    """Returns the off-diagonal share of the squared norm of R, (c, c) with c >= 2."""
+    energy = np.square(correlation).sum()
+    return float((energy - len(correlation)) / energy)
+
+
+def effective_rank(eigenvalues: np.ndarray) -> float:
+    """Returns exp of the entropy, in nats, of eigenvalues (c,) that are not negative."""
+    shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def verdict(structure: ChannelStructure | None, samples: int) -> str:
+    """Says whether the metrics can be relied on, and else what is missing.
+
+    Returns:
+        "ok", or a sentence: "not enough samples: ..." with the number that would do,
+        "activations are not finite", or why redundancy is undefined.
+    """
+    if structure is None:
+        if samples < 2:
+            return f"not enough samples: {samples} of at least 2"
+        return "activations are not finite"
+    live, channels = len(structure.eigenvalues), len(structure.live)
+    if channels == 1:
+        return "one channel: redundancy needs two; build the model with enable_probes=True"
+    if live < 2:
+        return f"{live} of {channels} channels vary: redundancy needs two"
+    needed = SAMPLES_PER_CHANNEL * live
+    if samples < needed:
+        return f"not enough samples: {samples} of {needed}"
+    return "ok"
+
+
+def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, float]:
+    """Computes what depends on the channels' variances and not on R alone."""
+    covariance, live = structure.covariance, structure.live
+    variances = np.diag(covariance)
+    spread = {
+        "trace": float(variances.sum()),
+        "decov": float((np.square(covariance).sum() - np.square(variances).sum()) / 2),
+        "negligible_channels": 0,
+    }
+    if not live.any():
+        return spread
+    alive = variances[live]
+    spread["negligible_channels"] = int((alive < NEGLIGIBLE_VARIANCE * np.median(alive)).sum())
+
+    eigenvalues = np.linalg.eigvalsh(covariance[np.ix_(live, live)])[::-1]
+    # The tolerance is for rounding: 99 equal eigenvalues of 100 do explain 99 %.
+    explained = np.cumsum(eigenvalues) / eigenvalues.sum() + 1e-12
+    spread["intrinsic_dimension"] = int(np.argmax(explained >= EXPLAINED_VARIANCE)) + 1
+    spread["saturation"] = spread["intrinsic_dimension"] / len(live)
+    if samples > len(alive):
+        largest, smallest = eigenvalues[0], eigenvalues[-1]
+        singular = smallest <= len(alive) * FLOAT32_EPS * largest
+        spread["condition_number"] = np.inf if singular else float(largest / smallest)
+    return spread
+
+
+def _correlation(covariance: np.ndarray) -> np.ndarray:
+    """Returns the correlation of channels that all vary, exact ones on the diagonal."""
+    deviations = np.sqrt(np.diag(covariance))
+    correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
+    np.fill_diagonal(correlation, 1.0)
+    return correlation
+
+
+def _duplicates(correlation: np.ndarray, numbers: np.ndarray) -> dict[int, tuple[int, int]]:
+    """Returns {channel: (first of its group, sign)}, in the layer's own numbering."""
+    firsts: list[int] = []
+    duplicates = {}
+    for channel, row in enumerate(correlation):
+        matches = np.abs(row[firsts]) >= DUPLICATE_CORRELATION
+        if matches.any():
+            first = firsts[int(np.argmax(matches))]
+            sign = 1 if row[first] > 0 else -1
+            duplicates[int(numbers[channel])] = (int(numbers[first]), sign)
+        else:
+            firsts.append(channel)
+    return duplicates

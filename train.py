@@ -1,0 +1,143 @@
+"""The command line of the zoo. Nothing heavy is imported until it is needed."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+EXAMPLES = """\
+examples:
+  python train.py --model bu_net --probes encoder,bottleneck
+      train on scenes that the project draws itself, and watch the probes
+  python train.py --model nano_u --epochs 50 --enable-nas-monitoring
+      the same as --probes encoder,bottleneck
+  python train.py --model nano_u --probes encoder --no-nas-monitoring
+      build the probes, but measure nothing
+  python train.py --config configs/recipe_nano_u.yaml --data DIR
+      DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
+"""
+
+
+def train(*args, **options):
+    """Trains a network of the zoo: see `training.fit.train`, which this calls."""
+    from training.fit import train as fit_train
+
+    return fit_train(*args, **options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help shows what there is)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's options."""
+    options = _Parser(
+        prog="train.py",
+        description="Train a small segmentation network, and see what its channels do.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_argument("--model", metavar="NAME", help="nano_u (default) or bu_net")
+    options.add_argument(
+        "--probes",
+        metavar="GROUPS",
+        help="comma-separated: encoder, bottleneck, decoder; turns monitoring on",
+    )
+    monitoring = options.add_mutually_exclusive_group()
+    monitoring.add_argument(
+        "--enable-nas-monitoring",
+        "--enable-nas",
+        dest="monitoring",
+        action="store_true",
+        default=None,
+        help="measure the probes' channels every epoch; without --probes: encoder,bottleneck",
+    )
+    monitoring.add_argument(
+        "--no-nas-monitoring",
+        dest="monitoring",
+        action="store_false",
+        help="build probes, measure nothing",
+    )
+    options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
+    options.add_argument("--config", metavar="FILE", help="YAML; options here beat it")
+    options.add_argument("--epochs", type=int, metavar="N", help="times through the images")
+    options.add_argument("--batch-size", type=int, metavar="N", help="images a step")
+    options.add_argument(
+        "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
+    )
+    options.add_argument("--seed", type=int, metavar="N", help="the same seed, the same run")
+    return options
+
+
+def overrides(args: argparse.Namespace) -> dict[str, dict]:
+    """Returns {section: {key: value}} of what was given on the command line."""
+    probes = None
+    if args.probes is not None:
+        probes = tuple(name.strip() for name in args.probes.split(","))
+    monitoring = args.monitoring
+    if monitoring is None and probes is not None:
+        monitoring = True
+    values = {
+        "model": {"name": args.model, "probes": probes},
+        "data": {"root": args.data},
+        "training": {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
+        "nas": {"enabled": monitoring},
+        "output": {"folder": args.output},
+    }
+    return {
+        section: {key: value for key, value in keys.items() if value is not None}
+        for section, keys in values.items()
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains as the command line says, and returns the exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        from training.config import read_config
+
+        config = read_config(args.config, overrides(args))
+        with _quiet_start():
+            from training.fit import fit, prepare
+        run = prepare(config)
+    except (ValueError, OSError) as error:
+        print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    try:
+        fit(run)
+    except KeyboardInterrupt:
+        print(f"\ntrain.py: stopped; what was written is in {run.folder}", file=sys.stderr)
+        return 130
+    return 0
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keeps what TensorFlow says while it starts off the console, unless it fails.
+
+    Its libraries write to the file descriptor before any log level counts.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    console = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(console, said.read())
+            raise
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What feeds and drives the zoo: configuration, data, training, evaluation."""

@@ -1,0 +1,200 @@
+"""Images and masks: read and checked once, cached, shuffled and augmented by seed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from training.config import AugmentationConfig
+
+SPLITS = ("train", "val", "test")
+SUFFIXES = (".png", ".jpg")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, decoded.
+
+    Attributes:
+        images: (images, height, width, 3), uint8, RGB.
+        masks: (images, height, width, 1), uint8, 1 is foreground.
+        names: The files' stems, in the order of the images.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Training, validation and test images."""
+
+    train: Split
+    val: Split
+    test: Split
+
+
+def read_splits(root: str | Path, size: tuple[int, int]) -> Splits:
+    """Reads `root`/{train,val,test}/{img,mask}/NAME.{png,jpg}.
+
+    Images and masks are paired by stem. Images are resized bilinearly, masks, of which
+    everything above half is foreground, to the nearest pixel.
+
+    Args:
+        root: The folder.
+        size: Height and width to resize to, in pixels.
+
+    Returns:
+        The three splits, images in the order of their names.
+
+    Raises:
+        FileNotFoundError: A folder, or an image's mask, or a mask's image is not there.
+        ValueError: A split is empty, a file cannot be read to its end, a mask is of
+            another size than its image, or two files have one stem. Each names the file.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"Data folder {root} is not there. Expected {root}/{{train,val,test}}/{{img,mask}}/"
+        )
+    return Splits(**{name: _read_split(root / name, size) for name in SPLITS})
+
+
+def scale(images):
+    """Maps 0..255 to -1..1, as the networks take it: (x / 255 - 0.5) / 0.5, in float32.
+
+    Example:
+        >>> scale(np.array([0, 255], np.uint8)).tolist()
+        [-1.0, 1.0]
+    """
+    return (np.asarray(images, np.float32) / 255.0 - 0.5) / 0.5
+
+
+def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
+    """Draws `count` images without repetition, scaled, (count, height, width, 3).
+
+    All of them, in a seeded order, where the split has no more than `count`.
+    """
+    order = np.random.default_rng(seed).permutation(len(split))[:count]
+    return scale(split.images[np.sort(order)])
+
+
+def batches(split: Split, batch_size: int):
+    """Returns a tf.data.Dataset of (images, masks) in order, scaled, in float32."""
+    import tensorflow as tf
+
+    images, masks = tf.constant(split.images), tf.constant(split.masks)
+
+    def gather(index):
+        return _scaled(tf.gather(images, index)), tf.cast(tf.gather(masks, index), tf.float32)
+
+    dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
+    return dataset.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def training_batches(
+    split: Split, batch_size: int, *, epochs: int, seed: int, augmentation: AugmentationConfig
+):
+    """Returns a tf.data.Dataset of all epochs' batches, shuffled and augmented.
+
+    What an epoch sees depends on `seed`, `batch_size` and the epoch's number alone. Its last
+    batch may be smaller.
+
+    Args:
+        split: Images and masks.
+        batch_size: Images a batch.
+        epochs: How many times through the split.
+        seed: Decides order and augmentation.
+        augmentation: Ranges to draw from.
+
+    Returns:
+        Batches of images (batch, height, width, 3) in -1..1 and masks (batch, height,
+        width, 1) of 0 and 1, in float32; ceil(images / batch_size) of them an epoch.
+    """
+    import tensorflow as tf
+
+    from training.augmentation import augment
+
+    images, masks = tf.constant(split.images), tf.constant(split.masks)
+
+    def epoch_batches(epoch):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(split), dtype=tf.int64), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
+        )
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate(tf.bitwise.left_shift(epoch, tf.constant(32, tf.int64)))
+
+    def load(number, index):
+        draw = tf.stack([tf.cast(seed, tf.int64), number])
+        batch = tf.gather(images, index), tf.gather(masks, index)
+        pictures, labels = augment(*batch, draw, augmentation=augmentation)
+        return _scaled(pictures), labels
+
+    order = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
+    return order.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _scaled(images):
+    import tensorflow as tf
+
+    return (tf.cast(images, tf.float32) / 255.0 - 0.5) / 0.5
+
+
+def _read_split(folder: Path, size: tuple[int, int]) -> Split:
+    images, masks = _files(folder / "img"), _files(folder / "mask")
+    for stem in sorted(images.keys() ^ masks.keys()):
+        there, missing = (images, "mask") if stem in images else (masks, "img")
+        raise FileNotFoundError(f"{there[stem]} has no partner {stem}.* in {folder / missing}")
+    if not images:
+        raise ValueError(f"{folder / 'img'} holds no image (expected {', '.join(SUFFIXES)})")
+    names = tuple(sorted(images))
+    read = partial(_read_pair, size=size)
+    with ThreadPoolExecutor() as pool:
+        pairs = pool.map(read, (images[name] for name in names), (masks[name] for name in names))
+        pictures, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    return Split(pictures, labels, names)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Returns {stem: file} of a folder's images."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Data folder {folder} is not there.")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            if path.stem in files:
+                raise ValueError(f"{files[path.stem]} and {path} have the same stem: keep one")
+            files[path.stem] = path
+    return files
+
+
+def _read_pair(image: Path, mask: Path, *, size: tuple[int, int]):
+    """Returns an image (height, width, 3) and its mask (height, width, 1), uint8."""
+    picture, label = _open(image, "RGB"), _open(mask, "L")
+    if picture.size != label.size:
+        raise ValueError(
+            f"{mask} is {label.width}x{label.height} pixels, its image {image.name} "
+            f"{picture.width}x{picture.height}: they must be the same"
+        )
+    from PIL import Image
+
+    width_height = size[::-1]
+    pixels = np.asarray(picture.resize(width_height, Image.Resampling.BILINEAR))
+    labels = np.asarray(label.resize(width_height, Image.Resampling.NEAREST))
+    return pixels, (labels > 127).astype(np.uint8)[..., None]
+
+
+def _open(path: Path, mode: str):
+    """Decodes a whole file."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert(mode)
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error

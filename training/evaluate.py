@@ -1,0 +1,133 @@
+"""How well a network segments a split: numbers, and a picture to look at."""
+
+import json
+from dataclasses import asdict, dataclass
+from math import isnan, nan
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from training.data import Split, batches
+from training.files import whole_file
+
+ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
+MARGIN = 4
+HEADINGS = ("input", "mask", "prediction", "errors")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over all pixels of a split together, at a probability of 0.5.
+
+    Attributes:
+        miou: Mean of foreground and background IoU, 0..1.
+        foreground_iou: Intersection over union of the foreground, 0..1.
+        f1: Harmonic mean of precision and recall, 0..1; the Dice score.
+        precision: Share of the predicted foreground that is foreground; nan where none
+            is predicted.
+        recall: Share of the foreground that is predicted; nan where there is none.
+        images: Images evaluated.
+    """
+
+    miou: float
+    foreground_iou: float
+    f1: float
+    precision: float
+    recall: float
+    images: int
+
+
+def predict(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
+    """Returns where the model sees foreground, (images, height, width, 1) of bool."""
+    return model.predict(batches(split, batch_size), verbose=0) >= 0.0
+
+
+def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
+    """Scores predictions against masks.
+
+    Args:
+        predicted: (images, height, width, 1), true or 1 where foreground is predicted.
+        masks: The same shape, true or 1 where it is.
+
+    Returns:
+        The scores; nan where undefined.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    Example:
+        >>> truth = np.array([[[[1], [1], [0], [0]]]])
+        >>> scores = evaluate(np.array([[[[1], [0], [0], [0]]]]), truth)
+        >>> scores.foreground_iou, scores.precision, scores.recall
+        (0.5, 1.0, 0.5)
+    """
+    if predicted.shape != masks.shape:
+        raise ValueError(
+            f"Expected predictions of shape {masks.shape}, as the masks. "
+            f"Received: shape={predicted.shape}"
+        )
+    predicted, masks = predicted.astype(bool), masks.astype(bool)
+    true = int((predicted & masks).sum())
+    false, missed = int((predicted & ~masks).sum()), int((~predicted & masks).sum())
+    background = predicted.size - true - false - missed
+    foreground_iou = _ratio(true, true + false + missed)
+    return Evaluation(
+        miou=(foreground_iou + _ratio(background, background + false + missed)) / 2,
+        foreground_iou=foreground_iou,
+        f1=_ratio(2 * true, 2 * true + false + missed),
+        precision=_ratio(true, true + false),
+        recall=_ratio(true, true + missed),
+        images=len(masks),
+    )
+
+
+def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
+    """Writes the scores, and whatever else is given, as JSON; undefined is null."""
+    values = {
+        name: None if isinstance(value, float) and isnan(value) else value
+        for name, value in (asdict(evaluation) | more).items()
+    }
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int) -> None:
+    """Draws `count` images, evenly spread over the split, a row each, as PNG.
+
+    The last column shows what is missed in blue and what is falsely seen in red.
+    """
+    from PIL import Image, ImageDraw
+
+    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
+    rows = [
+        _row(split.images[i], split.masks[i].astype(bool), predicted[i].astype(bool))
+        for i in chosen
+    ]
+    height, width = rows[0].shape[:2]
+    heading = 16
+    canvas = Image.new("RGB", (width, heading + len(rows) * (height + MARGIN)), "white")
+    for number, row in enumerate(rows):
+        canvas.paste(Image.fromarray(row), (0, heading + number * (height + MARGIN)))
+    pen = ImageDraw.Draw(canvas)
+    for column, text in enumerate(HEADINGS):
+        pen.text((column * (width + MARGIN) // len(HEADINGS) + 2, 2), text, fill="black")
+    with whole_file(path) as draft:
+        canvas.save(draft)
+
+
+def _row(image: np.ndarray, mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns input, mask, prediction and errors side by side, enlarged."""
+    errors = image // 3 + 85 * mask.astype(np.uint8)
+    errors = np.where(mask & ~predicted, np.array([60, 120, 255], np.uint8), errors)
+    errors = np.where(predicted & ~mask, np.array([255, 70, 60], np.uint8), errors)
+    white = np.array([255, 255, 255], np.uint8)
+    gap = np.full((image.shape[0] * ENLARGEMENT, MARGIN, 3), 255, np.uint8)
+    panels = []
+    for panel in (image, mask * white, predicted * white, errors):
+        panels += [panel.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1), gap]
+    return np.concatenate(panels[:-1], axis=1).astype(np.uint8)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else nan

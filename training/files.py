@@ -1,0 +1,30 @@
+"""Files that are whole or absent, whatever ends the process."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a path to write to, and puts the finished file in `path`'s place.
+
+    On an exception `path` stays as it was.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with whole_file(target) as draft:
+        ...     _ = draft.write_text("done")
+        >>> target.read_text()
+        'done'
+    """
+    draft = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
