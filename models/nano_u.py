@@ -1,6 +1,6 @@
 """Nano_U: a chain of separable convolutions for microcontrollers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 from keras import layers
@@ -95,7 +95,10 @@ def _axis_factors(side: int, stages: int) -> list[int] | None:
 
 def _nearest(side: int, stages: int) -> str:
     """Returns the nearest sizes on either side that can be pooled, `side` itself if it can."""
-    fits: Callable[[int], bool] = lambda size: _axis_factors(size, stages) is not None
+
+    def fits(size: int) -> bool:
+        return _axis_factors(size, stages) is not None
+
     if fits(side):
         return str(side)
     below = next((size for size in range(side - 1, 0, -1) if fits(size)), None)

@@ -25,14 +25,16 @@ class Probe(keras.layers.Layer):
         0
     """
 
-    def __init__(self, **options):
-        super().__init__(**options)
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
         self.supports_masking = True
 
     def call(self, inputs):
+        """Returns `inputs`."""
         return inputs
 
     def compute_output_shape(self, input_shape):
+        """Returns `input_shape`."""
         return input_shape
 
 

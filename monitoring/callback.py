@@ -10,7 +10,7 @@ import numpy as np
 
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger, RecordLogger
 from monitoring.records import ProbeRecord, ProbeSnapshot, summarise
-from monitoring.taps import SideModelTap
+from monitoring.taps import SideModelTap, image_batches
 
 LISTED = {
     "redundancy": "redundancy_score",
@@ -36,6 +36,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
             has none, its output.
         monitor_frequency: "epoch".
         log_frequency: Measure and log every N epochs. Defaults to 1.
+        redundancy_weight: 0.
         log_dir: Folder for monitor.csv and monitor.jsonl. Defaults to None: no files.
         loggers: Exactly these objects, with `write(record, snapshot)` and `close()`.
             Defaults to None: a table on the console where fit is not silent, and with
@@ -64,6 +65,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
         probe_layers: Sequence[str] | None = None,
         monitor_frequency: str = "epoch",
         log_frequency: int = 1,
+        redundancy_weight: float = 0.0,
         log_dir: str | Path | None = None,
         *,
         loggers: Sequence[RecordLogger] | None = None,
@@ -74,13 +76,16 @@ class NASMonitorCallback(keras.callbacks.Callback):
                 "Expected monitor_data, the images to measure. Received: monitor_data=None"
             )
         if monitor_frequency != "epoch":
+            raise ValueError(f"Expected monitor_frequency='epoch'. Received: {monitor_frequency!r}")
+        if type(log_frequency) is not int or log_frequency < 1:
             raise ValueError(
-                f"Expected monitor_frequency='epoch'. Received: {monitor_frequency!r}"
+                f"Expected log_frequency to be a positive integer. Received: {log_frequency!r}"
             )
-        if isinstance(log_frequency, bool) or not isinstance(log_frequency, int):
-            raise ValueError(f"Expected log_frequency to be an integer. Received: {log_frequency!r}")
-        if log_frequency < 1:
-            raise ValueError(f"Expected log_frequency of at least 1. Received: {log_frequency}")
+        if redundancy_weight != 0:
+            raise ValueError(
+                "Expected redundancy_weight=0, the regulariser is not there yet. "
+                f"Received: {redundancy_weight!r}"
+            )
         self.monitor_data = monitor_data
         self.probe_layers = probe_layers
         self.log_frequency = log_frequency
@@ -90,7 +95,10 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self._files: list[RecordLogger] = []
         if loggers is None and log_dir is not None:
             folder = Path(log_dir)
-            self._files = [CsvLogger(folder / "monitor.csv"), JsonLinesLogger(folder / "monitor.jsonl")]
+            self._files = [
+                CsvLogger(folder / "monitor.csv"),
+                JsonLinesLogger(folder / "monitor.jsonl"),
+            ]
         self._given = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
 
@@ -98,6 +106,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
         """Starts a new list of records; finds the layers before the first step."""
         self.records, self.seconds, self._tap = [], 0.0, None
         self._attach()
+        if not any(True for _ in image_batches(self.monitor_data)):
+            raise ValueError("Expected at least one image to measure. Received: none")
         console = [ConsoleLogger()] if self.params.get("verbose") else []
         self._loggers = [*console, *self._files] if self._given is None else self._given
 

@@ -148,7 +148,7 @@ class RunningCovariance:
             self.dtype = dtype
         mean = np.asarray(shift, np.float64) + np.asarray(mean, np.float64)
         batch = CovarianceState(int(count), mean, np.asarray(scatter, np.float64))
-        self._state = merge_states(self._state, batch)
+        self._join(batch)
 
     def merge(self, other: "RunningCovariance") -> None:
         """Adds all that `other` has seen; merging an empty one changes nothing.
@@ -165,7 +165,12 @@ class RunningCovariance:
             return
         if not self.count:
             self.dtype = other.dtype
-        self._state = merge_states(self._state, other._state)
+        self._join(other._state)
+
+    def _join(self, state: CovarianceState) -> None:
+        # Infinite activations become nan here, and stay so until the next reset.
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._state = merge_states(self._state, state)
 
     def covariance(self) -> np.ndarray:
         """Returns the covariance, divided by count - 1, in float64.

@@ -1,14 +1,18 @@
 """Where records go: two methods each, `write` and `close`, opened at the first write."""
 
 import csv
+import io
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
 
 from monitoring.records import COLUMNS, ProbeRecord, ProbeSnapshot
+
+NUMBERS = ("channels", "in use", "redundancy", "condition", "dead", "duplicates")
 
 
 class RecordLogger(Protocol):
@@ -85,7 +89,7 @@ class CsvLogger(_FileLogger):
         """Appends one row."""
         if self._mode == "x":
             self._append(_csv_line(COLUMNS))
-        self._append(_csv_line(tuple(asdict(record).values())))
+        self._append(_csv_line(list(asdict(record).values())))
 
 
 class JsonLinesLogger(_FileLogger):
@@ -112,22 +116,21 @@ def print_table(records: list[ProbeRecord], file: IO[str] | None = None) -> None
         file: Where to. Defaults to None: standard output.
     """
     # Rich takes 50 ms to import, and only those who print need it.
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    title = f"Channels in use after epoch {records[0].epoch + 1}, step {records[0].step}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for heading in ("probe", "channels", "in use", "redundancy", "correlation", "condition"):
-        table.add_column(heading, justify="left" if heading == "probe" else "right")
-    table.add_column("dead", justify="right")
-    table.add_column("duplicates", justify="right")
+    title = f"Channels after epoch {records[0].epoch + 1}, step {records[0].step}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("probe", overflow="fold")
+    for heading in NUMBERS:
+        table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         table.add_row(
             record.probe.removeprefix("probe_"),
             str(record.channels),
             _number(record.effective_rank, ".1f"),
             _number(record.redundancy_score, ".3f"),
-            _number(record.feature_correlation, ".3f"),
             _number(record.condition_number, ".2g"),
             _number(record.dead_channels, ".0f"),
             _number(record.duplicate_channels, ".0f"),
@@ -144,20 +147,11 @@ def _number(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
 
-def _csv_line(values: tuple) -> str:
+def _csv_line(values: Sequence) -> str:
     """Returns one line of CSV with its end."""
-    line = _Line()
+    line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
-    return line.text
-
-
-class _Line:
-    """Takes what csv.writer writes."""
-
-    text = ""
-
-    def write(self, text: str) -> None:
-        self.text += text
+    return line.getvalue()
 
 
 def _json_value(value):

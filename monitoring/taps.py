@@ -52,7 +52,7 @@ class SideModelTap:
             number of images.
 
         Raises:
-            ValueError: There are no images, or they can be read only once.
+            ValueError: The images can be read only once.
         """
         running = {name: RunningCovariance(self._channels[name]) for name in self.names}
         count = 0
@@ -60,8 +60,6 @@ class SideModelTap:
             count += len(keras.tree.flatten(batch)[0])
             for name, parts in self._states.predict_on_batch(batch).items():
                 running[name].add_batch(**parts, dtype=self._dtypes[name])
-        if not count:
-            raise ValueError("Expected at least one image to measure. Received: none")
         return running, count
 
 

@@ -28,6 +28,7 @@ class Split:
     names: tuple[str, ...]
 
     def __len__(self) -> int:
+        """Returns the number of images."""
         return len(self.images)
 
 
@@ -127,7 +128,8 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(split), dtype=tf.int64), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
         )
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate(tf.bitwise.left_shift(epoch, tf.constant(32, tf.int64)))
+        # Numbers that no other batch of any epoch has: augmentation is drawn from them.
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate(epoch * 2**32)
 
     def load(number, index):
         draw = tf.stack([tf.cast(seed, tf.int64), number])

@@ -255,7 +255,8 @@ def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback
         nas.probe_layers,
         nas.monitor_frequency,
         nas.log_frequency,
-        log_dir=folder,
+        nas.redundancy_weight,
+        folder,
     )
 
 

@@ -74,10 +74,10 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 def _path(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     """Returns where the path is, (height, width): a bent strip that widens towards us."""
     far, near = rng.uniform(0.1, 0.9) * WIDTH, rng.uniform(0.1, 0.9) * WIDTH
-    bend = rng.uniform(-0.9, 0.9) * WIDTH
+    bend = rng.uniform(-0.7, 0.7) * WIDTH
     centre = far + (near - far) * depth + bend * depth * (1.0 - depth)
-    half_width = rng.uniform(1.0, 3.0) + rng.uniform(9.0, 32.0) * depth
-    ragged = 1.0 + 0.16 * (_noise(rng, 20, 1) - 0.5)
+    half_width = rng.uniform(1.0, 3.5) + rng.uniform(12.0, 38.0) * depth
+    ragged = 1.0 + 0.1 * (_noise(rng, 20, 1) - 0.5)
     return np.abs(_COLUMNS - centre) < half_width * ragged
 
 

@@ -1,0 +1,32 @@
+# `make train` and `make test` set up .venv by themselves. PYTHON: 3.11 to 3.13.
+PYTHON ?= python3
+# More options for `make train`: make train ARGS="--epochs 5 --output runs/first"
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: train test lint clean
+
+train: .venv/installed
+	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Expected Python 3.11 to 3.13: make PYTHON=python3.12. Received: $$($(PYTHON) --version)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,41 @@
+"""What the tests share: folders of images, and small inputs."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def camvid():
+    """The folder of real images; the project ships none."""
+    if not CAMVID.is_dir():
+        pytest.skip(f"real images are not there: {CAMVID.name}")
+    return CAMVID
+
+
+@pytest.fixture
+def image_folder(tmp_path, rng):
+    """A data folder of 6 images a split, 30x40, and a mask for each."""
+    from PIL import Image
+
+    root = tmp_path / "images"
+    for split in ("train", "val", "test"):
+        for kind in ("img", "mask"):
+            (root / split / kind).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 256, (30, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(root / split / "img" / f"scene {number}.png")
+            mask = np.where(pixels[..., 0] > 100, 255, 0).astype(np.uint8)
+            Image.fromarray(mask).save(root / split / "mask" / f"scene {number}.png")
+    return root

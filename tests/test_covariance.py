@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from sklearn.covariance import EmpiricalCovariance
+
+from monitoring import RunningCovariance
+from monitoring.covariance import CovarianceState, batch_state, merge_states
+
+CHANNELS = 12
+
+
+def samples(rng, *, ratio=0.0, count=4000, dtype=np.float32):
+    """Correlated channels whose means are `ratio` standard deviations from 0."""
+    mixing = rng.normal(size=(CHANNELS, CHANNELS))
+    x = rng.normal(size=(count, CHANNELS)) @ mixing
+    return (x + ratio * x.std(axis=0) * rng.choice([-1, 1], CHANNELS)).astype(dtype)
+
+
+def accumulated(parts):
+    running = RunningCovariance(CHANNELS)
+    for part in parts:
+        running.update(part)
+    return running
+
+
+def relative_error(running, x):
+    """Largest error of the covariance, in units of the channels' standard deviations."""
+    reference = np.cov(x.astype(np.float64), rowvar=False)
+    deviations = np.sqrt(np.diag(reference))
+    return np.abs((running.covariance() - reference) / np.outer(deviations, deviations)).max()
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 1e2, 1e4])
+@pytest.mark.parametrize("splits", [[], [1], [1, 2, 3, 5, 3999], [2000], list(range(64, 4000, 64))])
+def test_agrees_with_float64_in_any_split_and_order(rng, ratio, splits):
+    x = samples(rng, ratio=ratio)
+    parts = np.split(x, splits)
+    rng.shuffle(parts)
+    running = accumulated(parts)
+    assert running.count == 4000
+    assert relative_error(running, x) < 1e-5
+    mean, deviation = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    assert (np.abs(running.mean - mean) / deviation).max() < 1e-5
+
+
+def test_agrees_with_scikit_learn(rng):
+    x = samples(rng, ratio=3)
+    reference = EmpiricalCovariance().fit(x.astype(np.float64)).covariance_ * 4000 / 3999
+    deviations = np.sqrt(np.diag(reference))
+    error = (accumulated(np.split(x, 7 * np.arange(1, 9))).covariance() - reference) / np.outer(
+        deviations, deviations
+    )
+    assert np.abs(error).max() < 1e-5
+
+
+def test_drifting_means_are_merged_exactly(rng):
+    parts = [samples(rng) + 100 * number for number in range(5)]
+    assert relative_error(accumulated(parts), np.concatenate(parts)) < 1e-5
+
+
+def test_every_position_is_a_sample(rng):
+    x = samples(rng, count=2 * 5 * 7)
+    running = accumulated([x.reshape(2, 5, 7, CHANNELS)])
+    assert running.count == 70
+    assert relative_error(running, x) < 1e-5
+
+
+@pytest.mark.parametrize("cut", [1, 2000, 3999])
+def test_merge_equals_updating(rng, cut):
+    x = samples(rng, ratio=1e4)
+    one, other = accumulated([x[:cut]]), accumulated([x[cut:]])
+    one.merge(other)
+    assert one.count == 4000
+    assert relative_error(one, x) < 1e-5
+
+
+def test_merging_an_empty_one_changes_nothing(rng):
+    x = samples(rng)
+    full, empty = accumulated([x]), RunningCovariance(CHANNELS)
+    before = full.covariance()
+    full.merge(empty)
+    np.testing.assert_array_equal(full.covariance(), before)
+    empty.merge(full)
+    np.testing.assert_array_equal(empty.covariance(), before)
+    assert empty.count == full.count
+
+
+def test_an_empty_batch_changes_nothing(rng):
+    running = accumulated([samples(rng)])
+    before = running.covariance()
+    running.update(np.empty((0, 5, 5, CHANNELS), np.float32))
+    np.testing.assert_array_equal(running.covariance(), before)
+
+
+def test_reset_forgets(rng):
+    running = accumulated([samples(rng)])
+    running.reset()
+    assert running.count == 0
+    assert np.isnan(running.mean).all()
+    assert np.isnan(running.covariance()).all()
+
+
+def test_one_sample_has_a_mean_and_no_covariance():
+    running = RunningCovariance(2)
+    running.update(np.array([[1.0, 2.0]]))
+    assert running.mean.tolist() == [1.0, 2.0]
+    assert np.isnan(running.covariance()).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_low_precision_activations_are_accumulated_in_float32(rng, dtype):
+    from keras import ops
+
+    x = ops.cast(samples(rng, ratio=5), dtype)
+    running = accumulated([x])
+    assert running.dtype == dtype
+    assert relative_error(running, ops.convert_to_numpy(ops.cast(x, "float32"))) < 1e-5
+
+
+def test_constant_channels_have_exactly_no_variance():
+    running = RunningCovariance(2)
+    for _ in range(3):
+        running.update(np.tile(np.array([0.3, 1.7], np.float32), (50, 1)))
+    assert running.covariance().tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_states_merge_on_tensors_as_on_numpy(rng):
+    from keras import ops
+
+    x = samples(rng, ratio=10)
+    shift = ops.convert_to_tensor(x[0])
+    states = [batch_state(ops.convert_to_tensor(part), shift) for part in (x[:100], x[100:])]
+    merged = merge_states(*states)
+    assert int(merged.count) == 4000
+    arrays = [
+        CovarianceState(int(s.count), *(np.asarray(part, np.float64) for part in s[1:]))
+        for s in states
+    ]
+    reference = merge_states(*arrays)
+    np.testing.assert_allclose(merged.mean, reference.mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(merged.scatter, reference.scatter, rtol=1e-4, atol=0.5)
+
+
+def test_wrong_arguments(rng):
+    with pytest.raises(ValueError, match=r"shape \(\.\.\., 12\).*Received: shape=\(5, 3\)"):
+        RunningCovariance(CHANNELS).update(np.ones((5, 3)))
+    with pytest.raises(ValueError, match="at least one channel"):
+        RunningCovariance(0)
+    with pytest.raises(ValueError, match="Expected 12 channels to merge"):
+        RunningCovariance(CHANNELS).merge(RunningCovariance(3))

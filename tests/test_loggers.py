@@ -1,0 +1,151 @@
+import dataclasses
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring import RunningCovariance
+from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger
+from monitoring.records import COLUMNS, ProbeRecord, summarise
+
+INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
+
+
+def record_of(x, epoch=0, probe="probe_bottleneck"):
+    running = RunningCovariance(x.shape[-1])
+    running.update(x)
+    return summarise(running, probe=probe, source="images", epoch=epoch, step=7, images=3)
+
+
+@pytest.fixture
+def written(rng):
+    """Records with ordinary, infinite and undefined numbers, and one awkward name."""
+    x = rng.normal(size=(500, 4))
+    return [
+        record_of(x),
+        record_of(np.concatenate([x, x], axis=1), epoch=1),
+        record_of(x[:, :1], epoch=2, probe='odd, "name"'),
+    ]
+
+
+def test_pandas_reads_the_csv_to_the_last_bit(written, tmp_path):
+    logger = CsvLogger(tmp_path / "monitor.csv")
+    for record, snapshot in written:
+        logger.write(record, snapshot)
+    logger.close()
+    table = pd.read_csv(tmp_path / "monitor.csv")
+    assert tuple(table.columns) == COLUMNS
+    expected = pd.DataFrame([dataclasses.asdict(record) for record, _ in written])
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert table.condition_number[1] == math.inf
+    assert math.isnan(table.redundancy_score[2])
+    assert all(table[name].dtype.kind == "i" for name in INTEGERS)
+
+
+def test_every_line_of_the_jsonl_is_one_record_in_strict_json(written, tmp_path):
+    logger = JsonLinesLogger(tmp_path / "monitor.jsonl")
+    for record, snapshot in written:
+        logger.write(record, snapshot)
+    logger.close()
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = (tmp_path / "monitor.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [tuple(row) for row in rows] == [COLUMNS] * 3
+    assert rows[0]["redundancy_score"] == written[0][0].redundancy_score
+    assert rows[1]["condition_number"] == "Infinity"
+    assert rows[2]["redundancy_score"] is None
+    assert rows[2]["probe"] == 'odd, "name"'
+
+
+@pytest.mark.parametrize("kind, name", [(CsvLogger, "monitor.csv"), (JsonLinesLogger, "m.jsonl")])
+def test_files_are_there_after_each_write_and_go_on_after_close(written, tmp_path, kind, name):
+    path = tmp_path / "new" / "folder" / name
+    logger = kind(path)
+    assert not path.exists()
+    lengths = []
+    for record, snapshot in written:
+        logger.write(record, snapshot)
+        lengths.append(len(path.read_text().splitlines()))
+    logger.close()
+    logger.write(*written[0])
+    logger.close()
+    header = 1 if kind is CsvLogger else 0
+    assert lengths == [1 + header, 2 + header, 3 + header]
+    assert len(path.read_text().splitlines()) == 4 + header
+
+
+@pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
+def test_another_runs_file_is_never_touched(written, tmp_path, kind):
+    path = tmp_path / "monitor"
+    path.write_text("precious")
+    with pytest.raises(FileExistsError, match="holds the records of another run"):
+        kind(path)
+    assert path.read_text() == "precious"
+
+
+def test_console_shows_a_row_a_probe_with_its_last_record(rng):
+    x = rng.normal(size=(4096, 4))
+    x[:, 1] = 2 * x[:, 0]
+    x[:, 3] = 0
+    file = io.StringIO()
+    logger = ConsoleLogger(file)
+    for epoch in (0, 1):
+        logger.write(*record_of(x, epoch))
+        logger.write(*record_of(x[:20], epoch, probe="probe_encoder_1"))
+    logger.close()
+    lines = file.getvalue().splitlines()
+    assert lines[0].strip() == "Channels after epoch 2, step 7"
+    assert lines[2].split() == (
+        "probe channels in use redundancy condition dead duplicates".split()
+    )
+    (row,) = [line.split() for line in lines if line.strip().startswith("bottleneck")]
+    record = record_of(x)[0]
+    assert row == [
+        *("bottleneck", "4", f"{record.effective_rank:.1f}", f"{record.redundancy_score:.3f}"),
+        *("inf", "1", "1"),
+    ]
+    assert sum(line.strip().startswith("encoder_1 ") for line in lines) == 1
+    assert lines[-1] == "encoder_1: not enough samples: 20 of 60"
+    assert max(map(len, lines)) <= 80
+
+
+def test_console_without_records_says_nothing():
+    file = io.StringIO()
+    ConsoleLogger(file).close()
+    assert file.getvalue() == ""
+
+
+def test_undefined_numbers_are_dashes_on_the_console(rng):
+    file = io.StringIO()
+    logger = ConsoleLogger(file)
+    logger.write(*record_of(rng.normal(size=(100, 1))))
+    logger.close()
+    assert "one channel: redundancy needs two" in file.getvalue()
+    (row,) = [line.split() for line in file.getvalue().splitlines() if " 1.0 " in line]
+    assert row == ["bottleneck", "1", "1.0", "-", "1", "0", "0"]
+
+
+def test_a_records_fields_are_the_columns():
+    assert COLUMNS[:7] == ("probe", "source", "epoch", "step", "images", "samples", "channels")
+    assert COLUMNS[-2:] == ("verdict", "seconds")
+    assert {field.name for field in dataclasses.fields(ProbeRecord)} == set(COLUMNS)
+
+
+def test_a_snapshot_numbers_channels_as_the_layer_does(rng):
+    x = rng.normal(size=(4096, 5))
+    x[:, 1] = 0
+    x[:, 4] = -x[:, 2]
+    _, snapshot = record_of(x)
+    assert snapshot.dead == (1,)
+    assert dict(snapshot.duplicates) == {4: (2, -1)}
+    assert np.isnan(snapshot.correlation[1]).all()
+    assert snapshot.correlation[2, 4] == pytest.approx(-1)
+    assert snapshot.eigenvalues.sum() == pytest.approx(4)
+    assert (np.diff(snapshot.eigenvalues) <= 0).all()
+    np.testing.assert_allclose(snapshot.mean, x.mean(axis=0), atol=1e-6)
