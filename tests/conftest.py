@@ -25,11 +25,15 @@ def camvid():
 
 
 @pytest.fixture
-def image_folder(tmp_path, rng):
-    """A data folder of 6 images a split, 30x40, and a mask for each."""
+def image_folder(tmp_path):
+    return draw_image_folder(tmp_path / "images")
+
+
+def draw_image_folder(root):
+    """Fills a data folder with 6 images a split, 30x40, and a mask for each."""
     from PIL import Image
 
-    root = tmp_path / "images"
+    rng = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for kind in ("img", "mask"):
             (root / split / kind).mkdir(parents=True)
