@@ -46,8 +46,8 @@ class AugmentationConfig(Section):
     horizontal_flip: bool = True
     rotation: Annotated[NotNegative, Field(le=180)] = 0.0
     brightness: Share = 0.1
-    contrast: Share = 0.1
-    saturation: Share = 0.1
+    contrast: Share = 0.0
+    saturation: Share = 0.0
     hue: Annotated[NotNegative, Field(le=0.5)] = 0.0
 
 
@@ -62,8 +62,8 @@ class TrainingConfig(Section):
     """The optimisation; `early_stopping_patience` of None: never stop early."""
 
     epochs: Count = 60
-    batch_size: Count = 16
-    learning_rate: Positive = 3e-3
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-2
     weight_decay: NotNegative = 1e-4
     schedule: Literal["cosine", "plateau"] = "cosine"
     plateau_factor: Annotated[Positive, Field(lt=1)] = 0.2

@@ -88,7 +88,7 @@ def train(
         >>> folder = tempfile.mkdtemp()
         >>> model, history = train("nano_u", epochs=1, output=folder, verbose=0)
         >>> sorted(history.history)
-        ['learning_rate', 'loss', 'miou', 'val_loss', 'val_miou']
+        ['loss', 'miou', 'val_loss', 'val_miou']
     """
     if nas_config is not None and nas_callback is not None:
         raise ValueError("Expected nas_config or nas_callback, not both.")
