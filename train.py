@@ -99,20 +99,23 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says, and returns the exit code."""
     args = parser().parse_args(arguments)
+    written = "nothing was written"
     try:
-        from training.config import read_config
+        try:
+            from training.config import read_config
 
-        config = read_config(args.config, overrides(args))
-        with _quiet_start():
-            from training.fit import fit, prepare
-        run = prepare(config)
-    except (ValueError, OSError) as error:
-        print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    try:
+            config = read_config(args.config, overrides(args))
+            with _quiet_start():
+                from training.fit import fit
+                from training.run import prepare
+            run = prepare(config)
+        except (ValueError, OSError) as error:
+            print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        written = f"what was written is in {run.folder}"
         fit(run)
     except KeyboardInterrupt:
-        print(f"\ntrain.py: stopped; what was written is in {run.folder}", file=sys.stderr)
+        print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
         return 130
     return 0
 

@@ -6,12 +6,11 @@ correlation of the live channels. What is undefined is nan, never 0.
 
 from dataclasses import dataclass, fields
 
-import ml_dtypes
 import numpy as np
 
 from monitoring.covariance import RunningCovariance
+from monitoring.structure import ChannelStructure, channel_structure
 
-DUPLICATE_CORRELATION = 0.999
 NEGLIGIBLE_VARIANCE = 1e-4  # of the median live channel's
 EXPLAINED_VARIANCE = 0.99
 SAMPLES_PER_CHANNEL = 20
@@ -72,26 +71,6 @@ class ChannelMetrics:
 METRIC_NAMES = tuple(field.name for field in fields(ChannelMetrics))
 
 
-@dataclass(frozen=True)
-class ChannelStructure:
-    """The arrays that the numbers are read from.
-
-    Attributes:
-        covariance: C, (channels, channels).
-        live: Which channels vary, (channels,) of bool.
-        correlation: R of the c live channels, (c, c), ones on the diagonal.
-        eigenvalues: Of R, descending, (c,); they sum to c.
-        duplicates: {channel: (first channel of its group, sign)}, numbered from 0 among
-            all channels; sign -1 where it mirrors the first.
-    """
-
-    covariance: np.ndarray
-    live: np.ndarray
-    correlation: np.ndarray
-    eigenvalues: np.ndarray
-    duplicates: dict[int, tuple[int, int]]
-
-
 def channel_metrics(running_covariance: RunningCovariance) -> ChannelMetrics:
     """Computes every metric of the channels seen so far, by the plain formulas.
 
@@ -143,19 +122,6 @@ def covariance_redundancy(activations) -> float:
     running = RunningCovariance(int(activations.shape[-1]))
     running.update(activations)
     return channel_metrics(running).redundancy_score
-
-
-def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure | None:
-    """Returns the arrays behind the metrics, or None where the covariance is undefined."""
-    covariance = running_covariance.covariance()
-    if not np.isfinite(covariance).all():
-        return None
-    eps = float(ml_dtypes.finfo(running_covariance.dtype).eps)
-    live = np.diag(covariance) > (8 * eps * np.abs(running_covariance.mean)) ** 2
-    correlation = _correlation(covariance[np.ix_(live, live)])
-    eigenvalues = np.maximum(np.linalg.eigvalsh(correlation)[::-1], 0.0)
-    duplicates = _duplicates(correlation, np.flatnonzero(live))
-    return ChannelStructure(covariance, live, correlation, eigenvalues, duplicates)
 
 
 def structure_metrics(structure: ChannelStructure | None, samples: int) -> ChannelMetrics:
@@ -233,26 +199,3 @@ def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, floa
         singular = smallest <= len(alive) * FLOAT32_EPS * largest
         spread["condition_number"] = np.inf if singular else float(largest / smallest)
     return spread
-
-
-def _correlation(covariance: np.ndarray) -> np.ndarray:
-    """Returns the correlation of channels that all vary, exact ones on the diagonal."""
-    deviations = np.sqrt(np.diag(covariance))
-    correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
-    np.fill_diagonal(correlation, 1.0)
-    return correlation
-
-
-def _duplicates(correlation: np.ndarray, numbers: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Returns {channel: (first of its group, sign)}, in the layer's own numbering."""
-    firsts: list[int] = []
-    duplicates = {}
-    for channel, row in enumerate(correlation):
-        matches = np.abs(row[firsts]) >= DUPLICATE_CORRELATION
-        if matches.any():
-            first = firsts[int(np.argmax(matches))]
-            sign = 1 if row[first] > 0 else -1
-            duplicates[int(numbers[channel])] = (int(numbers[first]), sign)
-        else:
-            firsts.append(channel)
-    return duplicates

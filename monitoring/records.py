@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from monitoring.covariance import RunningCovariance
-from monitoring.metrics import ChannelStructure, channel_structure, structure_metrics, verdict
+from monitoring.metrics import structure_metrics, verdict
+from monitoring.structure import ChannelStructure, channel_structure
 
 
 @dataclass(frozen=True)

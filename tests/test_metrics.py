@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from monitoring import RunningCovariance, channel_metrics, covariance_redundancy
-from monitoring.metrics import channel_structure, verdict
+from monitoring.metrics import verdict
+from monitoring.structure import channel_structure
 
 COUNT = 4096
 

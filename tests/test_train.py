@@ -125,6 +125,7 @@ def truncate(folder):
         (["--config", "batch.yaml"], "nas.monitor_frequency: only 'epoch' yet"),
         (["--config", "tap.yaml"], "nas.monitor_images: 0 needs the training-step tap"),
         (["--config", "weight.yaml"], "nas.redundancy_weight"),
+        (["--config", "layer.yaml"], "Model 'nano_u' has no layer 'nowhere'. Its layers: image"),
         (["--output", "file/run"], "Output folder file/run cannot be written"),
         (["--output", "other", "--probes", "encoder"], "holds another run (monitor.csv)"),
         (["--epochs", "0"], "training.epochs: input should be greater than or equal to 1"),
@@ -147,6 +148,7 @@ def test_what_a_user_can_get_wrong_is_one_line(
         "batch.yaml": "nas: {enabled: true, monitor_frequency: batch}",
         "tap.yaml": "nas: {enabled: true, monitor_images: 0}",
         "weight.yaml": "nas: {enabled: true, redundancy_weight: 0.1}",
+        "layer.yaml": "nas: {enabled: true, probe_layers: [nowhere]}",
         "file": "not a folder",
         "other/monitor.csv": "another run",
     }

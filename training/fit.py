@@ -1,42 +1,17 @@
 """One training run, from a configuration to a folder of results."""
 
-import itertools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import keras
 
-from models import MODELS
 from monitoring import NASMonitorCallback
-from training.config import Config, read_config
-from training.data import Splits, batches, draw_images, read_splits, training_batches
+from training.config import read_config
+from training.data import batches, training_batches
 from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
 from training.files import whole_file
-from training.synthetic import HEIGHT, WIDTH, synthetic_splits
-
-RESULTS = ("config.yaml", "model.keras", "history.csv", "monitor.csv", "monitor.jsonl")
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything checked and built, nothing trained yet.
-
-    Attributes:
-        config: Every key resolved.
-        splits: Decoded images.
-        model: Compiled.
-        folder: Exists, and holds config.yaml.
-        monitor: The callback that measures, or None.
-    """
-
-    config: Config
-    splits: Splits
-    model: keras.Model
-    folder: Path
-    monitor: NASMonitorCallback | None
+from training.run import Run, prepare
 
 
 def train(
@@ -107,35 +82,6 @@ def train(
     return fit(prepare(read_config(config, given), nas_callback), verbose=verbose)
 
 
-def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> Run:
-    """Checks everything that can fail, and then makes the run's folder.
-
-    Raises:
-        ValueError: As `train`.
-        OSError: As `train`.
-    """
-    if config.model.name not in MODELS:
-        raise ValueError(f"Unknown model '{config.model.name}'. Known: {', '.join(MODELS)}.")
-    if config.distillation.teacher is not None:
-        raise ValueError("distillation.teacher: this version cannot distil yet; leave it out")
-    keras.utils.set_random_seed(config.training.seed)
-    model = _build(config)
-    splits = _read(config)
-    _compile(model, config, steps=config.training.epochs * _steps(config, splits))
-    _check_unused(config)
-    folder = _folder(config)
-    monitor = nas_callback
-    if monitor is None and config.nas.enabled:
-        monitor = _monitor(config, splits, folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "config.yaml") as draft:
-            draft.write_text(config.to_yaml(), encoding="utf-8")
-    except OSError as error:
-        raise OSError(f"Output folder {folder} cannot be written: {error.strerror}") from error
-    return Run(config, splits, model, folder, monitor)
-
-
 def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.History]:
     """Trains, restores the best weights, evaluates, and writes the results.
 
@@ -156,7 +102,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
             ),
             validation_data=batches(run.splits.val, training.batch_size),
             epochs=training.epochs,
-            steps_per_epoch=_steps(run.config, run.splits),
+            steps_per_epoch=run.steps,
             callbacks=_callbacks(run, best),
             shuffle=False,  # the dataset is, by seed
             verbose=verbose,
@@ -195,71 +141,6 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     return model, history
 
 
-def _build(config: Config) -> keras.Model:
-    settings = config.model
-    widths = {
-        name: value
-        for name, value in (("filters", settings.filters), ("bottleneck", settings.bottleneck))
-        if value is not None
-    }
-    shape = (*settings.input_size, 3)
-    return MODELS[settings.name](shape, enable_probes=settings.probes, **widths)
-
-
-def _read(config: Config) -> Splits:
-    size = config.model.input_size
-    if config.data.root is not None:
-        return read_splits(config.data.root, size)
-    if size != (HEIGHT, WIDTH):
-        raise ValueError(
-            f"model.input_size: the embedded scenes are {HEIGHT}x{WIDTH}; other sizes need "
-            f"data.root (--data). Received: {size[0]}x{size[1]}"
-        )
-    return synthetic_splits(config.training.seed)
-
-
-def _steps(config: Config, splits: Splits) -> int:
-    """Returns the optimizer steps of an epoch."""
-    return -(-len(splits.train) // config.training.batch_size)
-
-
-def _compile(model: keras.Model, config: Config, *, steps: int) -> None:
-    """Sets loss on logits, AdamW, and mIoU pooled over both classes."""
-    training = config.training
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=training.weight_decay),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-        # A logit of 0 is a probability of 0.5.
-        metrics=[keras.metrics.BinaryIoU(target_class_ids=[0, 1], threshold=0.0, name="miou")],
-    )
-
-
-def _check_unused(config: Config) -> None:
-    """Refuses settings of `nas` that this version would leave without effect."""
-    nas = config.nas
-    if nas.enabled and nas.monitor_images == 0:
-        raise ValueError("nas.monitor_images: 0 needs the training-step tap, not there yet")
-    if nas.monitor_frequency == "batch":
-        raise ValueError("nas.monitor_frequency: only 'epoch' yet. Received: 'batch'")
-    if nas.redundancy_weight or nas.redundancy_warmup:
-        raise ValueError("nas.redundancy_weight, nas.redundancy_warmup: not there yet, set 0")
-
-
-def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback:
-    nas = config.nas
-    return NASMonitorCallback(
-        draw_images(splits.val, nas.monitor_images, config.training.seed),
-        nas.probe_layers,
-        nas.monitor_frequency,
-        nas.log_frequency,
-        nas.redundancy_weight,
-        folder,
-    )
-
-
 def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
     """Returns the callbacks, the monitor first: the others read the logs that it fills."""
     training = run.config.training
@@ -285,18 +166,3 @@ def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
             )
         )
     return [*callbacks, keras.callbacks.CSVLogger(run.folder / "history.csv")]
-
-
-def _folder(config: Config) -> Path:
-    """Returns a folder that holds no run yet."""
-    if config.output.folder is not None:
-        folder = Path(config.output.folder)
-        for name in RESULTS:
-            if (folder / name).exists():
-                raise ValueError(
-                    f"Output folder {folder} holds another run ({name}). Choose another one."
-                )
-        return folder
-    stamp = f"{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (f"{stamp}-{number}" if number else stamp for number in itertools.count())
-    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
