@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
         written = f"what was written is in {run.folder}"
-        fit(run)
+        # A bar for people, a line an epoch for files.
+        fit(run, verbose=1 if sys.stdout.isatty() else 2)
     except KeyboardInterrupt:
         print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
         return 130

@@ -80,8 +80,9 @@ def test_logs_hold_the_mean_over_probes_and_reach_history():
     assert history["redundancy"] == pytest.approx([0.25] * 3, abs=1e-6)
 
 
-def test_progress_bar_shows_redundancy(capsys):
-    fit(NASMonitorCallback(IMAGES), verbose=2)
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_progress_bar_shows_redundancy(capsys, verbose):
+    fit(NASMonitorCallback(IMAGES), verbose=verbose)
     assert "redundancy: 0.2500" in capsys.readouterr().out
 
 
