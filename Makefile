@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test lint clean
+.PHONY: train test test-torch lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -16,6 +16,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-torch: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'
+	$(BIN)/python -m pytest tests/test_backends.py -k torch
 
 clean:
 	rm -rf .venv

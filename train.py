@@ -90,10 +90,13 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         "nas": {"enabled": monitoring},
         "output": {"folder": args.output},
     }
-    return {
+    given = {
         section: {key: value for key, value in keys.items() if value is not None}
         for section, keys in values.items()
     }
+    if probes is not None:
+        given["nas"]["probe_layers"] = None  # a file's would watch something else
+    return given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = f"what was written is in {run.folder}"
         # A bar for people, a line an epoch for files.
         fit(run, verbose=1 if sys.stdout.isatty() else 2)
+    except OSError as error:
+        print(f"train.py: error: {' '.join(str(error).split())}; {written}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
         return 130

@@ -46,7 +46,8 @@ def probe_groups(enable_probes: bool | Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(enable_probes, bool):
         return DEFAULT_GROUPS if enable_probes else ()
-    if isinstance(enable_probes, str) or not set(enable_probes) <= set(GROUPS):
+    sequence = isinstance(enable_probes, Sequence) and not isinstance(enable_probes, str)
+    if not sequence or not set(enable_probes) <= set(GROUPS):
         raise ValueError(
             "Expected enable_probes to be False, True or a sequence drawn from "
             f"{', '.join(GROUPS)}. Received: enable_probes={enable_probes!r}"
@@ -95,7 +96,7 @@ def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.
         TensorShape([2, 5, 10, 16])
     """
     # Keras has no public test for a functional model; only these list their operations.
-    if not (hasattr(model, "operations") or isinstance(model, keras.Sequential)):
+    if not hasattr(model, "operations"):
         raise ValueError(
             f"Model '{model.name}' is not a functional model: its layers' activations cannot "
             "be reached from its inputs."

@@ -2,16 +2,20 @@
 
 from monitoring.callback import NASMonitorCallback
 from monitoring.covariance import CovarianceState, RunningCovariance
+from monitoring.grouped import GroupedCovariance
 from monitoring.metrics import ChannelMetrics, channel_metrics, covariance_redundancy
 from monitoring.records import ProbeRecord, ProbeSnapshot
+from monitoring.watch import watch
 
 __all__ = [
     "ChannelMetrics",
     "CovarianceState",
+    "GroupedCovariance",
     "NASMonitorCallback",
     "ProbeRecord",
     "ProbeSnapshot",
     "RunningCovariance",
     "channel_metrics",
     "covariance_redundancy",
+    "watch",
 ]

@@ -1,50 +1,67 @@
 """NASMonitorCallback: decides when to measure; what, how and whereto are others' work."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger, RecordLogger
-from monitoring.records import ProbeRecord, ProbeSnapshot, summarise
-from monitoring.taps import SideModelTap, image_batches
+from monitoring.records import (
+    ProbeRecord,
+    ProbeSnapshot,
+    ignoring_nan,
+    metric_lists,
+    summarise,
+)
+from monitoring.taps import ImagesTap, Watched
+from monitoring.tensorboard import TensorBoardLogger
+from monitoring.train_step import TrainStepTap
 
-LISTED = {
-    "redundancy": "redundancy_score",
-    "correlation": "feature_correlation",
-    "condition_number": "condition_number",
-    "trace": "trace",
-}
+START = -1  # the epoch of the null line, measured before the first step
+Pairs = list[tuple[ProbeRecord, ProbeSnapshot]]
 
 
 class NASMonitorCallback(keras.callbacks.Callback):
     """Measures, while a model trains, what each watched layer's channels do.
 
-    At the end of every `log_frequency`-th epoch it runs `monitor_data` through a side
-    model in inference mode. The training is the same to the bit with it and without it.
-    Each epoch's logs get `redundancy`, the mean over probes (nan in epochs that are not
-    measured). Place it before callbacks that read the logs.
+    With `monitor_data` it runs these images through the model in inference mode, comparable
+    from one measurement to the next, and once before the first step. Without, it takes the
+    statistics of the training batches inside the training step (TensorFlow). The training
+    is the same to the bit with it and without it, as long as `redundancy_weight` is 0.
+
+    Each epoch's logs get `redundancy`, the mean over probes, and `redundancy/<probe>`; nan
+    where the epoch was not measured. Callbacks that read them come after this one in the
+    list: see `check_order`.
 
     Args:
         monitor_data: The images to measure: whatever `model.predict` takes, already
             preprocessed; of a dataset's tuples the first element. Read whole, in the same
-            order, at each measurement.
-        probe_layers: Names of layers. Defaults to None: the model's probes or, where it
-            has none, its output.
-        monitor_frequency: "epoch".
-        log_frequency: Measure and log every N epochs. Defaults to 1.
-        redundancy_weight: 0.
-        log_dir: Folder for monitor.csv and monitor.jsonl. Defaults to None: no files.
+            order, at each measurement. Defaults to None: the training batches.
+        probe_layers: Names of layers of any Keras model, "outer/inner/layer" where a bare
+            name is not unique. Defaults to None: the model's probes or, where it has none,
+            its output.
+        monitor_frequency: "epoch" or "batch". Defaults to "epoch".
+        log_frequency: Measure and log every N epochs or N training batches; with batches
+            also at each epoch's end, so that an epoch's windows hold all its batches.
+            Defaults to 1.
+        redundancy_weight: Weight in the loss of the mean redundancy of the watched layers'
+            batch, 0 or more (TensorFlow). Defaults to 0.
+        log_dir: Folder for monitor.csv, monitor.jsonl and tensorboard/. Defaults to None:
+            no files.
         loggers: Exactly these objects, with `write(record, snapshot)` and `close()`.
             Defaults to None: a table on the console where fit is not silent, and with
             `log_dir` all files.
+        redundancy_warmup: Optimizer steps over which the weight grows from 0. Defaults to 0.
+        data_format: "channels_last" or "channels_first". Defaults to None: channels last.
 
     Raises:
-        ValueError: An argument is out of range; at the start of training: a layer cannot
-            be watched.
+        ValueError: An argument is out of range; at the start of training: a layer cannot be
+            watched, or the backend cannot do it.
         FileExistsError: `log_dir` holds another run.
 
     Example:
@@ -69,131 +86,197 @@ class NASMonitorCallback(keras.callbacks.Callback):
         log_dir: str | Path | None = None,
         *,
         loggers: Sequence[RecordLogger] | None = None,
+        redundancy_warmup: int = 0,
+        data_format: str | None = None,
     ):
         super().__init__()
-        if monitor_data is None:
+        if monitor_frequency not in ("epoch", "batch"):
             raise ValueError(
-                "Expected monitor_data, the images to measure. Received: monitor_data=None"
+                f"Expected monitor_frequency 'epoch' or 'batch'. Received: {monitor_frequency!r}"
             )
-        if monitor_frequency != "epoch":
-            raise ValueError(f"Expected monitor_frequency='epoch'. Received: {monitor_frequency!r}")
         if type(log_frequency) is not int or log_frequency < 1:
             raise ValueError(
                 f"Expected log_frequency to be a positive integer. Received: {log_frequency!r}"
             )
-        if redundancy_weight != 0:
+        if not 0 <= redundancy_weight < np.inf or redundancy_warmup < 0:
             raise ValueError(
-                "Expected redundancy_weight=0, the regulariser is not there yet. "
-                f"Received: {redundancy_weight!r}"
+                "Expected redundancy_weight and redundancy_warmup of 0 or more. "
+                f"Received: {redundancy_weight!r}, {redundancy_warmup!r}"
             )
-        self.monitor_data = monitor_data
-        self.probe_layers = probe_layers
-        self.log_frequency = log_frequency
+        self.monitor_data, self.probe_layers = monitor_data, probe_layers
+        self.monitor_frequency, self.log_frequency = monitor_frequency, log_frequency
+        self.redundancy_weight, self.redundancy_warmup = redundancy_weight, redundancy_warmup
+        self.data_format = data_format
         self.records: list[ProbeRecord] = []
         self.seconds = 0.0
-        self._tap: SideModelTap | None = None
-        self._files: list[RecordLogger] = []
-        if loggers is None and log_dir is not None:
-            folder = Path(log_dir)
-            self._files = [
-                CsvLogger(folder / "monitor.csv"),
-                JsonLinesLogger(folder / "monitor.jsonl"),
-            ]
+        self._images: ImagesTap | None = None
+        self._step: TrainStepTap | None = None
+        self._files = [] if loggers is not None or log_dir is None else _file_loggers(Path(log_dir))
         self._given = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
+        if monitor_frequency == "batch":
+            # Keras dispatches batch hooks in order only where a callback has one.
+            self.on_train_batch_end = self._on_train_batch_end
+
+    @staticmethod
+    def check_order(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Checks that the monitor comes before those that read what it adds to the logs.
+
+        Raises:
+            ValueError: One of them comes first; it would see the epoch without `redundancy`.
+        """
+        kinds = [type(callback).__name__ for callback in callbacks]
+        for place, callback in enumerate(callbacks):
+            if isinstance(callback, NASMonitorCallback):
+                early = [
+                    kind
+                    for kind, other in zip(kinds[:place], callbacks, strict=False)
+                    if isinstance(other, keras.callbacks.CSVLogger)
+                    or str(getattr(other, "monitor", "")).startswith("redundancy")
+                ]
+                if early:
+                    raise ValueError(
+                        f"Put NASMonitorCallback before {', '.join(early)}, which read the logs "
+                        f"that it fills. Received: {', '.join(kinds)}"
+                    )
+
+    def set_model(self, model):
+        """Takes the model that is to be watched; forgets what belonged to another."""
+        super().set_model(model)
+        self._images = None
 
     def on_train_begin(self, logs=None):
-        """Starts a new list of records; finds the layers before the first step."""
-        self.records, self.seconds, self._tap = [], 0.0, None
-        self._attach()
-        if not any(True for _ in image_batches(self.monitor_data)):
-            raise ValueError("Expected at least one image to measure. Received: none")
+        """Starts a new list of records; finds and, given images, measures the layers."""
+        self.detach()
+        self.records, self.seconds = [], 0.0
+        watched = self._attach()
+        if self.monitor_data is None or self.redundancy_weight:
+            self._step = TrainStepTap(
+                watched,
+                accumulate=self.monitor_data is None,
+                weight=self.redundancy_weight,
+                warmup=self.redundancy_warmup,
+            )
         console = [ConsoleLogger()] if self.params.get("verbose") else []
         self._loggers = [*console, *self._files] if self._given is None else self._given
+        if self._images is not None:
+            self._record(self._measure(START))
+        if self._step is not None:
+            self._step.attach()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Begins the epoch's count of batches."""
+        self._epoch, self._batches, self._window, self._last = epoch, 0, 0, {}
+        if self._step is not None:
+            self._step.begin_epoch()
+
+    def _on_train_batch_end(self, batch, logs=None):
+        """Measures where N batches are complete, also where a call runs several steps."""
+        before, self._batches = self._batches, batch + 1
+        if self._batches // self.log_frequency != before // self.log_frequency:
+            self._window = self._batches
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            self._last = self._record(self._measure(self._epoch, close=True))
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures where it is due, and adds `redundancy` to the logs."""
-        redundancy = np.nan
-        if (epoch + 1) % self.log_frequency == 0:
-            pairs = self._measure(epoch)
-            for record, snapshot in pairs:
-                self.records.append(record)
-                for logger in self._loggers:
-                    logger.write(record, snapshot)
-            redundancy = _ignoring_nan(np.mean, [record.redundancy_score for record, _ in pairs])
+        if self.monitor_frequency == "epoch":
+            due = (epoch + 1) % self.log_frequency == 0
+        else:
+            due = self._images is None and self._batches > self._window
+        if due:
+            self._last = self._record(self._measure(epoch, close=True))
         if logs is not None:
-            logs["redundancy"] = redundancy
+            logs["redundancy"] = ignoring_nan(np.mean, list(self._last.values()))
+            for name in self._watched.layers:
+                logs[f"redundancy/{name.removeprefix('probe_')}"] = self._last.get(name, nan)
 
     def on_train_end(self, logs=None):
-        """Closes the loggers and lets go of the model."""
+        """Closes the loggers and gives the training step back."""
         self.detach()
 
     def detach(self) -> None:
         """Closes the loggers and puts everything back; needed only after an exception."""
-        self._tap = None
+        if self._step is not None:
+            self._step.detach()
+        self._images = self._step = None
         for logger in self._loggers:
             logger.close()
         self._loggers = []
 
     def compute_redundancy(self) -> dict[str, ProbeRecord]:
-        """Measures now, logging nothing.
+        """Measures now, logging nothing and leaving the window of batches open.
 
         Returns:
-            {layer name: its record}, in the order of the data's way.
+            {layer name: its record}, in the order of the layers; empty where a window of
+            training batches holds none yet.
 
         Raises:
-            ValueError: The callback has not been in a `fit` yet.
+            ValueError: The callback has no model, or without `monitor_data` no `fit` is
+                under way.
         """
+        if self.monitor_data is None and self._step is None:
+            raise ValueError("Without monitor_data there is something to measure only during fit.")
+        if self._images is None and self._step is None:
+            self._attach()
         epoch = self.records[-1].epoch if self.records else 0
         return {record.probe: record for record, _ in self._measure(epoch)}
 
     def get_metrics(self) -> dict:
-        """Returns the records as lists, one entry for each measurement.
+        """Returns the records as lists, one entry for each measurement after the start.
 
         Returns:
-            {"steps": epoch indices, "redundancy": means over probes, "correlation": same,
-            "condition_number": medians over probes, "trace": means, "probes": {layer name:
-            {"redundancy": ... and so on for this probe}}}; nan is ignored in means.
+            {"steps": epoch indices, or optimizer steps with monitor_frequency "batch",
+            "redundancy": means over probes, "correlation": same, "condition_number":
+            medians over probes, "trace": means, "probes": {layer name: {"redundancy": ...
+            and so on for this probe}}}; nan is ignored in means.
         """
-        steps = sorted({record.epoch for record in self.records})
-        probes: dict[str, dict[str, list[float]]] = {}
-        for record in self.records:
-            lists = probes.setdefault(record.probe, {name: [] for name in LISTED})
-            for name, field in LISTED.items():
-                lists[name].append(getattr(record, field))
-        overall = {
-            name: [
-                _ignoring_nan(np.median if name == "condition_number" else np.mean, values)
-                for values in zip(*(lists[name] for lists in probes.values()), strict=True)
-            ]
-            for name in LISTED
-        }
-        return {"steps": steps, **overall, "probes": probes}
+        records = [record for record in self.records if record.epoch != START]
+        return metric_lists(records, "epoch" if self.monitor_frequency == "epoch" else "step")
 
-    def _attach(self) -> SideModelTap:
+    def _attach(self) -> Watched:
+        """Finds the layers, and makes ready to measure images."""
         if self.model is None:
             raise ValueError("Expected a model: use the callback in `fit`, or call `set_model`.")
-        if self._tap is None:
-            self._tap = SideModelTap(self.model, self.probe_layers)
-        return self._tap
+        self._watched = Watched(self.model, self.probe_layers, self.data_format)
+        if self.monitor_data is not None:
+            self._images = ImagesTap(self._watched)
+        return self._watched
 
-    def _measure(self, epoch: int) -> list[tuple[ProbeRecord, ProbeSnapshot]]:
+    def _measure(self, epoch: int, *, close: bool = False) -> Pairs:
+        """Returns a record and a snapshot for each layer, and what they cost on each."""
         start = time.perf_counter()
-        tap = self._attach()
-        running, images = tap.measure(self.monitor_data)
-        step = int(self.model.optimizer.iterations) if self.model.optimizer else 0
+        seen: Mapping[str, tuple[GroupedCovariance, float]]
+        if self._images is not None:
+            source = self._images.source
+            seen = {name: (g, nan) for name, g in self._images.measure(self.monitor_data).items()}
+        else:
+            assert self._step is not None
+            source = self._step.source
+            seen = self._step.take() if close else self._step.peek()
+        optimizer = getattr(self.model, "optimizer", None)
+        step = int(optimizer.iterations) if optimizer else 0
         pairs = [
-            summarise(
-                running[name], probe=name, source=tap.source, epoch=epoch, step=step, images=images
-            )
-            for name in tap.names
+            summarise(grouped, drift, probe=name, source=source, epoch=epoch, step=step)
+            for name, (grouped, drift) in seen.items()
         ]
         elapsed = time.perf_counter() - start
         self.seconds += elapsed
         return [(replace(record, seconds=elapsed / len(pairs)), shot) for record, shot in pairs]
 
+    def _record(self, pairs: Pairs) -> dict[str, float]:
+        """Keeps and logs what was measured; returns {layer name: redundancy}."""
+        for record, snapshot in pairs:
+            self.records.append(record)
+            for logger in self._loggers:
+                logger.write(record, snapshot)
+        return {record.probe: record.redundancy_score for record, _ in pairs}
 
-def _ignoring_nan(reduce, values: Sequence[float]) -> float:
-    """Reduces the values that are defined; nan where none is."""
-    defined = [value for value in values if not np.isnan(value)]
-    return float(reduce(defined)) if defined else float("nan")
+
+def _file_loggers(folder: Path) -> list[RecordLogger]:
+    return [
+        CsvLogger(folder / "monitor.csv"),
+        JsonLinesLogger(folder / "monitor.jsonl"),
+        TensorBoardLogger(folder / "tensorboard"),
+    ]

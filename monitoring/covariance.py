@@ -25,27 +25,29 @@ class CovarianceState(NamedTuple):
     scatter: Any
 
 
-def batch_state(activations, shift) -> CovarianceState:
-    """Measures one batch, its mean relative to `shift`.
+def batch_state(samples, shift) -> CovarianceState:
+    """Measures one batch, or each of several units at once, relative to `shift`.
 
     Subtracting first a value near the mean keeps float32 exact where the mean is many
-    deviations away from zero; centring by the batch's own mean does the rest.
+    deviations away from zero. Centring by the batch's own mean is done twice: the first
+    mean is inexact where `shift` happens to be an outlier.
 
     Args:
-        activations: (..., channels), channels last, any real dtype.
+        samples: (..., samples, channels), any real dtype; axes before are units.
         shift: (channels,), any sample of the same data, in the same dtype.
 
     Returns:
-        A state in float32 (float64 for float64 activations); the mean of the activations
-        is its mean plus `shift`.
+        A state in float32 (float64 for float64 samples) with the leading axes of `samples`;
+        the count is that of one unit, and the mean is relative to `shift`.
     """
-    dtype = _accumulation_dtype(activations)
-    samples = ops.reshape(ops.cast(activations, dtype), (-1, activations.shape[-1]))
-    samples = samples - ops.cast(shift, dtype)  # (samples, channels)
-    mean = ops.mean(samples, axis=0)
-    centred = samples - mean
-    scatter = ops.matmul(ops.transpose(centred), centred)
-    return CovarianceState(ops.cast(ops.shape(samples)[0], "int32"), mean, scatter)
+    dtype = _accumulation_dtype(samples)
+    samples = ops.cast(samples, dtype) - ops.cast(shift, dtype)
+    mean = ops.mean(samples, axis=-2)  # (..., channels)
+    centred = samples - mean[..., None, :]
+    residual = ops.mean(centred, axis=-2)
+    centred, mean = centred - residual[..., None, :], mean + residual
+    scatter = ops.matmul(ops.swapaxes(centred, -1, -2), centred)  # (..., channels, channels)
+    return CovarianceState(ops.cast(ops.shape(samples)[-2], "int32"), mean, scatter)
 
 
 def first_sample(activations):
@@ -56,16 +58,17 @@ def first_sample(activations):
 def merge_states(a: CovarianceState, b: CovarianceState) -> CovarianceState:
     """Joins two states whose means are relative to the same shift; `b` is not empty.
 
-    Works alike on NumPy arrays and on tensors of the backend.
+    Works alike on NumPy arrays and on tensors of the backend, and on states of several units.
 
     Reference:
         Chan, Golub, LeVeque 1979, Updating Formulae and a Pairwise Algorithm for
         Computing Sample Variances, equation 2.1.
     """
     total = a.count + b.count
-    share = _as_float(b.count, a.mean) / _as_float(total, a.mean)
-    delta = b.mean - a.mean  # (channels,)
-    between = delta[:, None] * delta[None, :] * (_as_float(a.count, a.mean) * share)
+    share = (_as_float(b.count, a.mean) / _as_float(total, a.mean))[..., None]
+    delta = b.mean - a.mean  # (..., channels)
+    weight = _as_float(a.count, a.mean)[..., None] * share
+    between = delta[..., :, None] * delta[..., None, :] * weight[..., None]
     return CovarianceState(total, a.mean + delta * share, a.scatter + b.scatter + between)
 
 
@@ -122,7 +125,9 @@ class RunningCovariance:
             ValueError: The last axis is not of `channels`.
         """
         activations = ops.convert_to_tensor(activations)
-        if not activations.shape or activations.shape[-1] != self.channels:
+        if not backend.is_float_dtype(backend.standardize_dtype(activations.dtype)):
+            activations = ops.cast(activations, "float32")
+        if not len(activations.shape) or activations.shape[-1] != self.channels:
             raise ValueError(
                 f"Expected activations of shape (..., {self.channels}), channels last. "
                 f"Received: shape={tuple(activations.shape)}"
@@ -130,7 +135,7 @@ class RunningCovariance:
         if 0 in activations.shape:
             return
         shift = first_sample(activations)
-        state = batch_state(activations, shift)
+        state = batch_state(ops.reshape(activations, (-1, self.channels)), shift)
         dtype = backend.standardize_dtype(activations.dtype)
         self.add_batch(*(ops.convert_to_numpy(part) for part in (shift, *state)), dtype=dtype)
 
@@ -148,7 +153,7 @@ class RunningCovariance:
             self.dtype = dtype
         mean = np.asarray(shift, np.float64) + np.asarray(mean, np.float64)
         batch = CovarianceState(int(count), mean, np.asarray(scatter, np.float64))
-        self._join(batch)
+        self.join(batch)
 
     def merge(self, other: "RunningCovariance") -> None:
         """Adds all that `other` has seen; merging an empty one changes nothing.
@@ -165,9 +170,10 @@ class RunningCovariance:
             return
         if not self.count:
             self.dtype = other.dtype
-        self._join(other._state)
+        self.join(other._state)
 
-    def _join(self, state: CovarianceState) -> None:
+    def join(self, state: CovarianceState) -> None:
+        """Adds a state in float64, of at least one sample, its mean not relative."""
         # Infinite activations become nan here, and stay so until the next reset.
         with np.errstate(invalid="ignore", over="ignore"):
             self._state = merge_states(self._state, state)
@@ -191,5 +197,7 @@ def _accumulation_dtype(activations) -> str:
 
 
 def _as_float(number, like):
-    """Returns an integer count in the dtype of `like`, for NumPy and for tensors."""
-    return float(number) if isinstance(like, np.ndarray) else ops.cast(number, like.dtype)
+    """Returns integer counts in the dtype of `like`, for NumPy and for tensors."""
+    if isinstance(like, np.ndarray):
+        return np.asarray(number, like.dtype)
+    return ops.cast(number, like.dtype)

@@ -5,14 +5,12 @@ import io
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
 
 from monitoring.records import COLUMNS, ProbeRecord, ProbeSnapshot
-
-NUMBERS = ("channels", "in use", "redundancy", "condition", "dead", "duplicates")
 
 
 class RecordLogger(Protocol):
@@ -34,17 +32,21 @@ class ConsoleLogger:
 
     def __init__(self, file: IO[str] | None = None):
         self._file = file
+        self._start: dict[str, ProbeRecord] = {}
         self._last: dict[str, ProbeRecord] = {}
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Keeps the probe's record for the table."""
-        self._last[record.probe] = record
+        kept = self._start if record.epoch < 0 else self._last
+        kept[record.probe] = record
 
     def close(self) -> None:
         """Prints the table, if there is anything in it."""
         if self._last:
-            print_table(list(self._last.values()), self._file)
-        self._last = {}
+            some = next(iter(self._last.values()))
+            print(f"Channels after epoch {some.epoch + 1}, step {some.step}", file=self._file)
+            print_table(list(self._last.values()), self._file, self._start)
+        self._start, self._last = {}, {}
 
 
 class _FileLogger:
@@ -108,38 +110,50 @@ class JsonLinesLogger(_FileLogger):
         self._append(json.dumps(values, allow_nan=False) + "\n")
 
 
-def print_table(records: list[ProbeRecord], file: IO[str] | None = None) -> None:
+def print_table(
+    records: list[ProbeRecord],
+    file: IO[str] | None = None,
+    start: Mapping[str, ProbeRecord] | None = None,
+) -> None:
     """Prints one row a record, and below the table what the numbers lack.
 
     Args:
         records: At most one for each probe.
         file: Where to. Defaults to None: standard output.
+        start: {probe: its record before the first step}, to read the others against.
+            Defaults to None: none.
     """
     # Rich takes 50 ms to import, and only those who print need it.
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    title = f"Channels after epoch {records[0].epoch + 1}, step {records[0].step}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("probe", overflow="fold")
-    for heading in NUMBERS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "right", "right", "right", "right", "left"):
+        table.add_column(justify=justify, overflow="fold")
     for record in records:
+        null = (start or {}).get(record.probe)
+        at_start = f" (start {_number(null.redundancy_score, '.3f')})" if null else ""
         table.add_row(
             record.probe.removeprefix("probe_"),
-            str(record.channels),
-            _number(record.effective_rank, ".1f"),
-            _number(record.redundancy_score, ".3f"),
-            _number(record.condition_number, ".2g"),
-            _number(record.dead_channels, ".0f"),
-            _number(record.duplicate_channels, ".0f"),
+            f"{record.channels} channels",
+            f"{_number(record.effective_rank, '.1f')}{_half(record)} in use",
+            f"{_number(record.dead_channels, '.0f')} dead",
+            f"{_number(record.duplicate_channels, '.0f')} duplicates",
+            f"redundancy {_number(record.redundancy_score, '.3f')}{at_start}",
         )
     console = Console(file=file or sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = 120
     console.print(table)
     for record in records:
         if record.verdict != "ok":
             console.print(f"{record.probe.removeprefix('probe_')}: {record.verdict}", markup=False)
+
+
+def _half(record: ProbeRecord) -> str:
+    """Formats half the width of the interval of the channels in use, if there is one."""
+    half = (record.effective_rank_high - record.effective_rank_low) / 2
+    return "" if math.isnan(half) else f" ± {half:.1f}"
 
 
 def _number(value: float, form: str) -> str:

@@ -1,4 +1,4 @@
-"""What a covariance says about channels. NumPy in float64; no Keras here.
+"""What a covariance says about channels. NumPy in float64.
 
 One sample is one spatial position of one image. C is the covariance over samples, R the
 correlation of the live channels. What is undefined is nan, never 0.
@@ -7,9 +7,15 @@ correlation of the live channels. What is undefined is nan, never 0.
 from dataclasses import dataclass, fields
 
 import numpy as np
+from keras import ops
 
 from monitoring.covariance import RunningCovariance
-from monitoring.structure import ChannelStructure, channel_structure
+from monitoring.structure import (
+    ChannelStructure,
+    channel_structure,
+    effective_rank,
+    redundancy_score,
+)
 
 NEGLIGIBLE_VARIANCE = 1e-4  # of the median live channel's
 EXPLAINED_VARIANCE = 0.99
@@ -117,7 +123,8 @@ def covariance_redundancy(activations) -> float:
         >>> round(covariance_redundancy(np.concatenate([x, x], axis=-1)), 2)
         0.5
     """
-    if not np.ndim(activations):
+    activations = ops.convert_to_tensor(activations)
+    if not len(activations.shape):
         raise ValueError("Expected activations of shape (..., channels). Received: a scalar")
     running = RunningCovariance(int(activations.shape[-1]))
     running.update(activations)
@@ -141,20 +148,8 @@ def structure_metrics(structure: ChannelStructure | None, samples: int) -> Chann
     return ChannelMetrics(**values)
 
 
-def redundancy_score(correlation: np.ndarray) -> float:
-    """Returns the off-diagonal share of the squared norm of R, (c, c) with c >= 2."""
-    energy = np.square(correlation).sum()
-    return float((energy - len(correlation)) / energy)
-
-
-def effective_rank(eigenvalues: np.ndarray) -> float:
-    """Returns exp of the entropy, in nats, of eigenvalues (c,) that are not negative."""
-    shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
-
-
 def verdict(structure: ChannelStructure | None, samples: int) -> str:
-    """Says whether the metrics can be relied on, and else what is missing.
+    """Says whether the metrics are defined and rest on enough samples.
 
     Returns:
         "ok", or a sentence: "not enough samples: ..." with the number that would do,

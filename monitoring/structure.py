@@ -43,6 +43,18 @@ def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure
     return ChannelStructure(covariance, live, correlation, eigenvalues, duplicates)
 
 
+def redundancy_score(correlation: np.ndarray) -> float:
+    """Returns the off-diagonal share of the squared norm of R, (c, c) with c >= 2."""
+    energy = np.square(correlation).sum()
+    return float((energy - len(correlation)) / energy)
+
+
+def effective_rank(eigenvalues: np.ndarray) -> float:
+    """Returns exp of the entropy, in nats, of eigenvalues (c,) that are not negative."""
+    shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
 def _correlation(covariance: np.ndarray) -> np.ndarray:
     """Returns the correlation of channels that all vary, exact ones on the diagonal."""
     deviations = np.sqrt(np.diag(covariance))

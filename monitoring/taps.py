@@ -1,46 +1,149 @@
-"""Covariances of a model's activations at named layers."""
+"""Activations of any model at named layers, as covariances of their channels."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import keras
-import numpy as np
 from keras import backend, ops
 
-from models.probes import probe_names, side_model
-from monitoring.covariance import RunningCovariance, batch_state, first_sample
+from models.probes import Probe
+from monitoring.covariance import batch_state, first_sample
+from monitoring.grouped import GroupedCovariance
+from monitoring.images import filled, image_batches
+from monitoring.layers import find_layer, layer_paths, short_name
 
-BATCH_SIZE = 32
+CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
 
 
-class SideModelTap:
-    """Measures named layers of a functional model on given images, in inference mode.
-
-    It shares the model's weights, so that each measurement sees them as they are now, and
-    moves none of them. Compiled at the first measurement.
+class Watched:
+    """The layers of a model that are to be watched, found by name before anything runs.
 
     Args:
-        model: A functional Keras model.
-        names: Layers to watch. Defaults to None: the model's probes or, where it has
-            none, its outputs.
+        model: Any Keras model.
+        names: Layers, by name, or by path ("outer/inner/layer") where a bare name is not
+            unique. Defaults to None: the model's probes or, where it has none, its output.
+        data_format: "channels_last" or "channels_first". Defaults to None: channels last.
 
     Raises:
-        ValueError: A layer is not there or cannot be watched.
+        ValueError: A name is not there or matches several layers.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        names: Sequence[str] | None = None,
+        data_format: str | None = None,
+    ):
+        if data_format is not None and data_format not in CHANNEL_AXES:
+            raise ValueError(
+                f"Expected data_format to be one of {', '.join(CHANNEL_AXES)}. "
+                f"Received: {data_format!r}"
+            )
+        self.channel_axis = CHANNEL_AXES[data_format or "channels_last"]
+        self.model = model
+        paths = layer_paths(model)
+        if names is None:
+            self.layers = {
+                short_name(path, paths): layer
+                for path, layer in paths.items()
+                if isinstance(layer, Probe)
+            } or {_output_name(model): model}
+        else:
+            if isinstance(names, str) or not names:
+                raise ValueError(
+                    f"Expected probe_layers to be a list of names. Received: {names!r}"
+                )
+            self.layers = {name: find_layer(name, paths, model) for name in names}
+
+    @contextmanager
+    def recorded(self) -> Iterator[dict[str, list]]:
+        """Records what the layers return, for as long as one forward pass is traced.
+
+        Yields:
+            {name: outputs of the layer's calls so far}.
+        """
+        seen: dict[str, list] = {name: [] for name in self.layers}
+        given = {name: vars(layer).get("call") for name, layer in self.layers.items()}
+        for name, layer in self.layers.items():
+            object.__setattr__(layer, "call", _recording(layer.call, seen[name]))
+        try:
+            yield seen
+        finally:
+            for name, layer in self.layers.items():
+                if given[name] is None:
+                    object.__delattr__(layer, "call")
+                else:
+                    object.__setattr__(layer, "call", given[name])
+
+    def samples(self, seen: Mapping[str, list], units: int | None) -> dict[str, Any]:
+        """Arranges recorded activations as samples.
+
+        Args:
+            seen: What `recorded` gave, after the forward pass.
+            units: Images of the batch, or None to keep a batch in one piece.
+
+        Returns:
+            {name: (units, samples, channels)}, or (samples, channels) for None. What a
+            layer returned in several calls is joined.
+
+        Raises:
+            ValueError: A layer was not called, or returned something else than one tensor
+                (batch, ..., channels).
+        """
+        problems = {name: self._problem(calls, units) for name, calls in seen.items()}
+        if any(problems.values()):
+            named = "; ".join(f"'{name}' {why}" for name, why in problems.items() if why)
+            raise ValueError(
+                f"Layers of model '{self.model.name}' that cannot be watched: {named}. "
+                f"Its layers: {', '.join(layer_paths(self.model))}."
+            )
+        return {name: self._joined(calls, units) for name, calls in seen.items()}
+
+    def _problem(self, calls: list, units: int | None) -> str | None:
+        if not calls:
+            return "is never called"
+        for output in calls:
+            if not (ops.is_tensor(output) or backend.is_keras_tensor(output)):
+                return f"returns a {type(output).__name__}, not one tensor"
+            if len(output.shape) < 2 or output.shape[self.channel_axis] is None:
+                return f"returns shape {tuple(output.shape)}, not (batch, ..., channels)"
+            if not backend.is_float_dtype(backend.standardize_dtype(output.dtype)):
+                return f"returns {backend.standardize_dtype(output.dtype)}, not real numbers"
+            if units is not None and output.shape[0] is not None and output.shape[0] % units:
+                return f"returns shape {tuple(output.shape)} for a batch of {units}"
+        if len({output.shape[self.channel_axis] for output in calls}) > 1:
+            return "returns different numbers of channels in different calls"
+        return None
+
+    def _joined(self, calls: list, units: int | None):
+        lead = () if units is None else (units,)
+        parts = []
+        for output in calls:
+            if self.channel_axis != -1:
+                output = ops.moveaxis(output, self.channel_axis, -1)
+            parts.append(ops.reshape(output, (*lead, -1, output.shape[-1])))
+        return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-2)
+
+
+class ImagesTap:
+    """Measures watched layers on given images, in inference mode, image by image.
+
+    It sees the model's weights as they are at each measurement and moves none of them.
+    Compiled once: every batch is filled up to the size of the first, and what was filled
+    is left out. Where the backend compiles, what no watched layer needs is not computed.
+
+    Args:
+        watched: Layers of any Keras model.
     """
 
     source = "images"
 
-    def __init__(self, model: keras.Model, names: Sequence[str] | None = None):
-        if names is None:
-            names = probe_names(model) or getattr(model, "output_names", [])
-        side = side_model(model, names)
-        self.names = list(side.output)
-        self._channels = {name: int(side.output[name].shape[-1]) for name in self.names}
-        self._dtypes = {
-            name: backend.standardize_dtype(side.output[name].dtype) for name in self.names
-        }
-        self._states = _BatchStates(side)
+    def __init__(self, watched: Watched):
+        self._states = _ImageStates(watched)
 
-    def measure(self, images) -> tuple[dict[str, RunningCovariance], int]:
+    def measure(self, images) -> dict[str, GroupedCovariance]:
         """Runs all images through the model.
 
         Args:
@@ -48,60 +151,64 @@ class SideModelTap:
                 iterable of batches, of whose tuples the first element counts.
 
         Returns:
-            {layer name: its covariance over every position of every image}, and the
-            number of images.
+            {layer name: its covariance over every position, grouped by images}.
 
         Raises:
-            ValueError: The images can be read only once.
+            ValueError: There are no images, they can be read only once, or a layer cannot
+                be watched.
         """
-        running = {name: RunningCovariance(self._channels[name]) for name in self.names}
-        count = 0
+        grouped: dict[str, GroupedCovariance] = {}
+        size = None
         for batch in image_batches(images):
-            count += len(keras.tree.flatten(batch)[0])
-            for name, parts in self._states.predict_on_batch(batch).items():
-                running[name].add_batch(**parts, dtype=self._dtypes[name])
-        return running, count
+            length = len(keras.tree.flatten(batch)[0])
+            size = size or length
+            whole = keras.tree.map_structure(lambda a, s=size: filled(a, s), batch)
+            for name, parts in self._states.predict_on_batch(whole).items():
+                mean, scatter = parts["mean"][:length], parts["scatter"][:length]
+                if name not in grouped:
+                    grouped[name] = GroupedCovariance(mean.shape[-1])
+                dtype = self._states.dtypes[name]
+                for at in range(0, length, grouped[name].size):
+                    part = slice(at, at + grouped[name].size)
+                    grouped[name].add_units(
+                        parts["shift"], parts["count"], mean[part], scatter[part], dtype=dtype
+                    )
+        if not grouped:
+            raise ValueError("Expected at least one image to measure. Received: none")
+        return grouped
 
 
-class _BatchStates(keras.Model):
-    """From images to the statistics of a batch, so that no activations leave the device."""
+class _ImageStates(keras.Model):
+    """From images to the statistics of each, so that no activations leave the device."""
 
-    def __init__(self, side: keras.Model):
-        super().__init__(name=f"{side.name}_states", autocast=False)
-        self.side = side
+    def __init__(self, watched: Watched):
+        super().__init__(name=f"{watched.model.name}_states", autocast=False)
+        self.watched = watched
+        self.model = watched.model
+        self.dtypes: dict[str, str] = {}
+        self.built = True
 
     def call(self, images):
+        units = keras.tree.flatten(images)[0].shape[0]
+        with self.watched.recorded() as seen:
+            self.model(images, training=False)
         states = {}
-        for name, activations in self.side(images, training=False).items():
-            shift = first_sample(activations)
-            states[name] = {"shift": shift, **batch_state(activations, shift)._asdict()}
+        for name, samples in self.watched.samples(seen, units).items():
+            self.dtypes[name] = backend.standardize_dtype(samples.dtype)
+            shift = first_sample(samples)
+            states[name] = {"shift": shift, **batch_state(samples, shift)._asdict()}
         return states
 
 
-def image_batches(images) -> Iterator:
-    """Yields batches of images, always the same in the same order.
+def _recording(call, calls: list):
+    @functools.wraps(call)
+    def recording(*args, **kwargs):
+        output = call(*args, **kwargs)
+        calls.append(output)
+        return output
 
-    Raises:
-        ValueError: The images can be read only once, as a generator's.
-    """
-    if isinstance(images, Iterator):
-        raise ValueError(
-            "Images are measured again and again, and these can be read only once. Give an "
-            f"array or a dataset. Received: {type(images).__name__}"
-        )
-    if _is_dataset(images):
-        for batch in images:
-            yield batch[0] if isinstance(batch, tuple) else batch
-        return
-    length = len(keras.tree.flatten(images)[0])
-    for start in range(0, length, BATCH_SIZE):
-        yield keras.tree.map_structure(
-            lambda array, start=start: array[start : start + BATCH_SIZE], images
-        )
+    return recording
 
 
-def _is_dataset(images) -> bool:
-    """Tells an iterable of batches from arrays, also in lists, tuples and dicts."""
-    structure = isinstance(images, (list, tuple, dict))
-    array = isinstance(images, np.ndarray) or ops.is_tensor(images)
-    return isinstance(images, Iterable) and not structure and not array
+def _output_name(model: keras.Model) -> str:
+    return (getattr(model, "output_names", None) or [model.name])[0]

@@ -59,38 +59,46 @@ def test_records_hold_the_closed_form():
     fit(monitor, epochs=2)
     names = [(record.probe, record.epoch, record.step) for record in monitor.records]
     assert names == [
+        *(("probe_half", -1, 0), ("probe_all", -1, 0)),
         *(("probe_half", 0, 4), ("probe_all", 0, 4)),
         *(("probe_half", 1, 8), ("probe_all", 1, 8)),
     ]
-    half, every = monitor.records[:2]
-    assert half.redundancy_score == pytest.approx(0.5, abs=1e-6)
-    assert half.redundancy_plugin == half.redundancy_score
-    assert half.effective_rank == pytest.approx(4, abs=1e-4)
+    half, every = monitor.records[2:4]
+    assert half.redundancy_plugin == pytest.approx(0.5, abs=1e-6)
+    assert half.redundancy_low < half.redundancy_score < half.redundancy_high
+    assert half.effective_rank == pytest.approx(4, abs=0.05)
     assert half.condition_number == np.inf
     assert (half.channels, half.duplicate_channels, half.dead_channels) == (8, 4, 0)
     assert (half.images, half.samples, half.source, half.verdict) == (256, 256, "images", "ok")
-    assert every.redundancy_score == pytest.approx(0, abs=1e-6)
-    assert every.effective_rank == pytest.approx(4, abs=1e-4)
+    assert every.redundancy_plugin == pytest.approx(0, abs=1e-6)
+    assert every.redundancy_low < every.redundancy_score < every.redundancy_high
+    assert every.effective_rank == pytest.approx(4, abs=0.05)
     assert every.condition_number == pytest.approx(1, abs=1e-4)
     assert every.trace == pytest.approx(4, abs=1e-4)
 
 
 def test_logs_hold_the_mean_over_probes_and_reach_history():
-    history = fit(NASMonitorCallback(IMAGES)).history
-    assert history["redundancy"] == pytest.approx([0.25] * 3, abs=1e-6)
+    monitor = NASMonitorCallback(IMAGES)
+    history = fit(monitor).history
+    half, every = (r.redundancy_score for r in monitor.records[:2])
+    assert (half, every) == (pytest.approx(0.5, abs=0.02), pytest.approx(0, abs=0.02))
+    assert history["redundancy"] == pytest.approx([(half + every) / 2] * 3, abs=1e-9)
+    assert history["redundancy/half"] == pytest.approx([half] * 3, abs=1e-9)
+    assert history["redundancy/all"] == pytest.approx([every] * 3, abs=1e-9)
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
 def test_progress_bar_shows_redundancy(capsys, verbose):
     fit(NASMonitorCallback(IMAGES), verbose=verbose)
-    assert "redundancy: 0.2500" in capsys.readouterr().out
+    assert "redundancy: 0.2" in capsys.readouterr().out
 
 
 def test_log_frequency_counts_epochs_and_leaves_nan_between():
     monitor = NASMonitorCallback(IMAGES, log_frequency=2)
     history = fit(monitor, epochs=5).history
-    assert [record.epoch for record in monitor.records] == [1, 1, 3, 3]
-    np.testing.assert_allclose(history["redundancy"], [np.nan, 0.25, np.nan, 0.25, np.nan], 1e-5)
+    assert [record.epoch for record in monitor.records] == [-1, -1, 1, 1, 3, 3]
+    for name in ("redundancy", "redundancy/half", "redundancy/all"):
+        assert np.isnan(history[name]).tolist() == [True, False, True, False, True]
 
 
 def test_get_metrics_lists_means_over_probes():
@@ -98,7 +106,7 @@ def test_get_metrics_lists_means_over_probes():
     fit(monitor, epochs=2)
     metrics = monitor.get_metrics()
     assert metrics["steps"] == [0, 1]
-    assert metrics["redundancy"] == pytest.approx([0.25, 0.25], abs=1e-6)
+    assert metrics["redundancy"] == pytest.approx([0.25, 0.25], abs=0.02)
     assert metrics["correlation"] == pytest.approx([(8 / 56) / 2] * 2, abs=1e-5)
     assert metrics["trace"] == pytest.approx([6, 6], abs=1e-4)
     assert metrics["condition_number"] == [np.inf, np.inf]
@@ -122,8 +130,8 @@ def test_statistics_follow_the_weights():
     fit(monitor, model, epochs=1)
     model.get_layer("back").set_weights([np.ones((8, 4)) / 2])
     records = monitor.compute_redundancy()
-    assert records["probe_all"].redundancy_score == pytest.approx(0.75, abs=1e-6)
-    assert len(monitor.records) == 2
+    assert records["probe_all"].redundancy_plugin == pytest.approx(0.75, abs=1e-6)
+    assert len(monitor.records) == 4
 
 
 def test_compute_redundancy_needs_a_model():
@@ -134,7 +142,7 @@ def test_compute_redundancy_needs_a_model():
 def test_probe_layers_names_any_layer():
     monitor = NASMonitorCallback(IMAGES, ["double"])
     fit(monitor, epochs=1)
-    assert [record.probe for record in monitor.records] == ["double"]
+    assert [record.probe for record in monitor.records] == ["double", "double"]
 
 
 def test_without_probes_the_output_is_watched_and_one_channel_says_so():
@@ -143,7 +151,7 @@ def test_without_probes_the_output_is_watched_and_one_channel_says_so():
     model.compile("sgd", "mse")
     monitor = NASMonitorCallback(IMAGES)
     history = fit(monitor, model, epochs=1).history
-    (record,) = monitor.records
+    _, record = monitor.records
     assert record.probe == "mask"
     assert "enable_probes=True" in record.verdict
     assert np.isnan(record.redundancy_score)
@@ -153,7 +161,7 @@ def test_without_probes_the_output_is_watched_and_one_channel_says_so():
 def test_users_loggers_are_used_and_closed():
     logger = Kept()
     fit(NASMonitorCallback(IMAGES, loggers=[logger]), epochs=2)
-    assert [record.epoch for record, _ in logger.written] == [0, 0, 1, 1]
+    assert [record.epoch for record, _ in logger.written] == [-1, -1, 0, 0, 1, 1]
     assert [snapshot.probe for _, snapshot in logger.written][:2] == ["probe_half", "probe_all"]
     assert logger.written[0][1].duplicates == {4: (0, 1), 5: (1, 1), 6: (2, 1), 7: (3, 1)}
     assert logger.closed == 1
@@ -186,8 +194,9 @@ def test_a_second_fit_starts_new_records_and_keeps_the_rows_of_the_first(tmp_pat
     model, monitor = dummy(), NASMonitorCallback(IMAGES, log_dir=tmp_path)
     fit(monitor, model, epochs=2)
     fit(monitor, model, epochs=1)
-    assert [record.step for record in monitor.records] == [12, 12]
-    assert pd.read_csv(tmp_path / "monitor.csv").step.tolist() == [4, 4, 8, 8, 12, 12]
+    assert [record.step for record in monitor.records] == [8, 8, 12, 12]
+    steps = pd.read_csv(tmp_path / "monitor.csv").step.tolist()
+    assert steps == [0, 0, 4, 4, 8, 8, 8, 8, 12, 12]
 
 
 @pytest.mark.parametrize(
@@ -210,8 +219,8 @@ def test_images_as_array_or_dataset(data):
         data = tf.data.Dataset.from_tensor_slices(content).batch(100)
     monitor = NASMonitorCallback(data)
     fit(monitor, epochs=2)
-    assert [record.images for record in monitor.records] == [256] * 4
-    assert monitor.records[2].redundancy_score == pytest.approx(0.5, abs=1e-6)
+    assert [record.images for record in monitor.records] == [256] * 6
+    assert monitor.records[2].redundancy_plugin == pytest.approx(0.5, abs=1e-6)
 
 
 class Batches(keras.utils.PyDataset):
@@ -229,11 +238,12 @@ class Batches(keras.utils.PyDataset):
 @pytest.mark.parametrize(
     "arguments, says",
     [
-        ({}, "Received: monitor_data=None"),
         ({"monitor_data": IMAGES, "monitor_frequency": "step"}, "Received: 'step'"),
         ({"monitor_data": IMAGES, "log_frequency": 0}, "positive integer. Received: 0"),
         ({"monitor_data": IMAGES, "log_frequency": 1.5}, "positive integer. Received: 1.5"),
-        ({"monitor_data": IMAGES, "redundancy_weight": 0.1}, "not there yet. Received: 0.1"),
+        ({"redundancy_weight": -0.1}, "0 or more. Received: -0.1, 0"),
+        ({"redundancy_weight": float("nan")}, "0 or more. Received: nan"),
+        ({"redundancy_warmup": -1}, "0 or more. Received: 0.0, -1"),
     ],
 )
 def test_impossible_arguments(arguments, says):
@@ -247,6 +257,10 @@ def test_impossible_arguments(arguments, says):
         (lambda: NASMonitorCallback(IMAGES, ["nowhere"]), "no layer 'nowhere'"),
         (lambda: NASMonitorCallback(iter([IMAGES])), "read only once"),
         (lambda: NASMonitorCallback(IMAGES[:0]), "at least one image"),
+        (lambda: NASMonitorCallback([]), "at least one image"),
+        (lambda: NASMonitorCallback(IMAGES[:, :2]), "incompatible with the layer"),
+        (lambda: NASMonitorCallback(IMAGES, []), "list of names. Received: \\[\\]"),
+        (lambda: NASMonitorCallback(IMAGES, data_format="last"), "channels_last, channels_first"),
     ],
 )
 def test_what_cannot_be_measured_is_an_error_before_the_first_step(monitor, says):
@@ -273,4 +287,4 @@ def test_after_an_exception_detach_closes_and_the_next_fit_works(tmp_path):
     monitor.detach()
     assert logger.closed == 1
     fit(monitor, model)
-    assert len(monitor.records) == 6
+    assert len(monitor.records) == 8

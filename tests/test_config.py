@@ -114,6 +114,12 @@ def test_monitoring_without_probes_builds_encoder_and_bottleneck():
         ("model: {filters: [4, 0]}", "model.filters.1: .*Received: 0"),
         ("model: nano_u", "model: .*Received: 'nano_u'"),
         ("nas: {enabled: 1}", "nas.enabled: input should be a valid boolean"),
+        ("training: {learning_rate: yes}", "training.learning_rate: .*should be a number"),
+        (
+            "data: {augmentation: {rotation: true}}",
+            "rotation: .*should be a number. Received: True",
+        ),
+        ("nas: {enabled: true}\nnas: {log_frequency: 2}", "key 'nas' is given twice"),
         ("- a list", "file: .*Received"),
         ("training: {epochs: 3", "not YAML: .*line 1"),
     ],

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.covariance import EmpiricalCovariance
 
-from monitoring import RunningCovariance
+from monitoring import GroupedCovariance, RunningCovariance, covariance_redundancy
 from monitoring.covariance import CovarianceState, batch_state, merge_states
+from monitoring.grouped import leave_out
 
 CHANNELS = 12
 
@@ -147,3 +148,60 @@ def test_wrong_arguments(rng):
         RunningCovariance(0)
     with pytest.raises(ValueError, match="Expected 12 channels to merge"):
         RunningCovariance(CHANNELS).merge(RunningCovariance(3))
+
+
+@pytest.mark.parametrize("splits", [1, 64])
+def test_a_first_sample_far_from_the_others_costs_no_accuracy(rng, splits):
+    x = (rng.normal(size=(64, 30, 40, 3)) + 1e4).astype(np.float32)
+    x[:, 0, 0] = 0
+    running = RunningCovariance(3)
+    for part in np.split(x, splits):
+        running.update(part)
+    assert relative_error(running, x.reshape(-1, 3)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_integers_are_measured_as_real_numbers(rng, dtype):
+    x = rng.integers(0, 2, (500, 3)).astype(dtype)
+    running = RunningCovariance(3)
+    running.update(x)
+    assert relative_error(running, x) < 1e-5
+    assert 0 < covariance_redundancy(x.tolist()) < 0.05
+
+
+def grouped(x, chunk=None):
+    result = GroupedCovariance(x.shape[-1])
+    shift = x[0, 0]
+    for start in range(0, len(x), chunk or result.size):
+        part = x[start : start + (chunk or result.size)]
+        result.add_units(shift, *(np.asarray(value) for value in batch_state(part, shift)))
+    return result
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 32])
+def test_groups_hold_every_32nd_image(rng, chunk):
+    x = samples(rng, ratio=1e3, count=70 * 20).reshape(70, 20, CHANNELS)
+    result = grouped(x, chunk)
+    assert (result.units, len(result.groups)) == (70, 32)
+    assert relative_error(result.total(), x.reshape(-1, CHANNELS)) < 1e-5
+    for number, group in enumerate(result.groups):
+        own = x[number::32].reshape(-1, CHANNELS)
+        assert group.count == len(own)
+        np.testing.assert_allclose(group.mean, own.mean(axis=0, dtype=float), rtol=1e-6)
+
+
+def test_fewer_images_are_fewer_groups_and_wide_layers_have_sixteen(rng):
+    assert len(grouped(rng.normal(size=(5, 9, 4))).groups) == 5
+    assert GroupedCovariance(513).size == 16
+
+
+def test_leaving_out_is_the_inverse_of_merging(rng):
+    x = samples(rng, ratio=100).astype(np.float64)
+    parts = [
+        CovarianceState(len(p), p.mean(axis=0), np.cov(p, rowvar=False) * (len(p) - 1))
+        for p in (x[:500], x[500:])
+    ]
+    rest = leave_out(merge_states(*parts), parts[0])
+    assert rest.count == parts[1].count
+    np.testing.assert_allclose(rest.mean, parts[1].mean, rtol=1e-10)
+    np.testing.assert_allclose(rest.scatter, parts[1].scatter, rtol=1e-8)

@@ -78,6 +78,10 @@ def spoil(path, how):
         path.write_bytes(b"")
     elif how == "remove":
         path.unlink()
+    elif how == "palette":
+        Image.fromarray(np.ones((30, 40), np.uint8)).convert("P").save(path)
+    elif how == "sixteen bits":
+        Image.fromarray(np.full((30, 40), 300, np.uint16)).save(path)
     elif how == "shrink":
         Image.fromarray(np.zeros((7, 9), np.uint8)).save(path)
 
@@ -91,6 +95,8 @@ def spoil(path, how):
         ("test/img/scene 3.png", "empty", ValueError, "cannot be read as an image"),
         ("train/mask/scene 3.png", "remove", FileNotFoundError, "has no partner scene 3"),
         ("train/img/scene 3.png", "remove", FileNotFoundError, "has no partner scene 3"),
+        ("val/mask/scene 3.png", "palette", ValueError, "Pillow's mode P, where 1, L, LA"),
+        ("train/img/scene 3.png", "sixteen bits", ValueError, "Pillow's mode I;16"),
         (
             "val/mask/scene 3.png",
             "shrink",
@@ -250,3 +256,18 @@ def test_drawn_images_are_the_seeds(splits):
     scaled = scale(splits.val.images)
     assert all((image == scaled).all(axis=(1, 2, 3)).sum() == 1 for image in drawn)
     assert len(draw_images(splits.val, 100, seed=5)) == 8
+
+
+def test_masks_of_zeros_and_ones_are_an_error(image_folder):
+    for path in (image_folder / "test" / "mask").iterdir():
+        Image.fromarray(np.ones((30, 40), np.uint8)).save(path)
+    with pytest.raises(ValueError, match="No mask in .*test.mask has a pixel of 128 to 255"):
+        read_splits(image_folder, SIZE)
+
+
+def test_other_files_are_named_and_hidden_ones_passed_over(image_folder):
+    (image_folder / "val" / "img" / ".DS_Store").write_text("")
+    read_splits(image_folder, SIZE)
+    (image_folder / "val" / "img" / "scene 9.bmp").write_text("")
+    with pytest.raises(ValueError, match="scene 9.bmp is not one of .png, .jpg, .jpeg"):
+        read_splits(image_folder, SIZE)

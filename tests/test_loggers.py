@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring import RunningCovariance
+from monitoring import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger
 from monitoring.metrics import METRIC_NAMES
 from monitoring.records import COLUMNS, summarise
@@ -16,9 +16,13 @@ INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
 
 
 def record_of(x, epoch=0, probe="probe_bottleneck"):
-    running = RunningCovariance(x.shape[-1])
-    running.update(x)
-    return summarise(running, probe=probe, source="images", epoch=epoch, step=7, images=3)
+    """The record of one image a row."""
+    grouped = GroupedCovariance(x.shape[-1])
+    for start in range(0, len(x), grouped.size):
+        rows = x[start : start + grouped.size]
+        scatter = np.zeros((len(rows), x.shape[-1], x.shape[-1]))
+        grouped.add_units(0, 1, rows, scatter)
+    return summarise(grouped, probe=probe, source="images", epoch=epoch, step=7)
 
 
 @pytest.fixture
@@ -96,24 +100,22 @@ def test_console_shows_a_row_a_probe_with_its_last_record(rng):
     x[:, 3] = 0
     file = io.StringIO()
     logger = ConsoleLogger(file)
-    for epoch in (0, 1):
+    for epoch in (-1, 0, 1):
         logger.write(*record_of(x, epoch))
         logger.write(*record_of(x[:20], epoch, probe="probe_encoder_1"))
     logger.close()
     lines = file.getvalue().splitlines()
-    assert lines[0].strip() == "Channels after epoch 2, step 7"
-    assert lines[2].split() == (
-        "probe channels in use redundancy condition dead duplicates".split()
-    )
-    (row,) = [line.split() for line in lines if line.strip().startswith("bottleneck")]
+    assert lines[0] == "Channels after epoch 2, step 7"
     record = record_of(x)[0]
-    assert row == [
-        *("bottleneck", "4", f"{record.effective_rank:.1f}", f"{record.redundancy_score:.3f}"),
-        *("inf", "1", "1"),
-    ]
-    assert sum(line.strip().startswith("encoder_1 ") for line in lines) == 1
-    assert lines[-1] == "encoder_1: not enough samples: 20 of 60"
-    assert max(map(len, lines)) <= 80
+    half = (record.effective_rank_high - record.effective_rank_low) / 2
+    score = f"{record.redundancy_score:.3f}"
+    assert " ".join(lines[1].split()) == (
+        f"bottleneck 4 channels {record.effective_rank:.1f} ± {half:.1f} in use 1 dead "
+        f"1 duplicates redundancy {score} (start {score})"
+    )
+    assert lines[2].split()[0] == "encoder_1"
+    assert lines[3] == "encoder_1: not enough samples: 20 of 60"
+    assert len(lines) == 4
 
 
 def test_console_without_records_says_nothing():
@@ -128,8 +130,8 @@ def test_undefined_numbers_are_dashes_on_the_console(rng):
     logger.write(*record_of(rng.normal(size=(100, 1))))
     logger.close()
     assert "one channel: redundancy needs two" in file.getvalue()
-    (row,) = [line.split() for line in file.getvalue().splitlines() if " 1.0 " in line]
-    assert row == ["bottleneck", "1", "1.0", "-", "1", "0", "0"]
+    row = " ".join(file.getvalue().splitlines()[1].split())
+    assert row == "bottleneck 1 channels 1.0 in use 0 dead 0 duplicates redundancy -"
 
 
 def test_a_records_fields_are_the_columns():

@@ -102,6 +102,7 @@ def test_bu_net_takes_any_size(size):
         ({"input_shape": (60, 80)}, "height, width, channels"),
         ({"input_shape": (None, 80, 3)}, "height, width, channels"),
         ({"enable_probes": ["encodr"]}, "encoder, bottleneck, decoder"),
+        ({"enable_probes": None}, "Received: enable_probes=None"),
         ({"enable_probes": "encoder"}, "Received: enable_probes='encoder'"),
     ],
 )

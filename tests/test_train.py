@@ -22,7 +22,7 @@ from training.synthetic import synthetic_splits
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {
     *("config.yaml", "model.keras", "history.csv", "evaluation.json", "predictions.png"),
-    *("monitor.csv", "monitor.jsonl"),
+    *("monitor.csv", "monitor.jsonl", "tensorboard"),
 }
 
 
@@ -89,7 +89,7 @@ def test_a_run_from_the_command_line(data_folder, tmp_path):
     evaluation = json.loads((folder / "evaluation.json").read_text())
     assert evaluation["images"] == 8
     assert f"test mIoU {evaluation['miou']:.4f}" in run.stdout
-    assert len(pd.read_csv(folder / "monitor.csv")) == 8
+    assert len(pd.read_csv(folder / "monitor.csv")) == 3 * 4
 
 
 def test_the_saved_model_is_the_best_of_validation(data_folder, tmp_path):
@@ -123,12 +123,13 @@ def truncate(folder):
         (["--config", "size.yaml"], "Received: input_shape=(61, 80, 3). Nearest heights that do"),
         (["--config", "odd.yaml"], "the embedded scenes are 60x80"),
         (["--config", "teacher.yaml"], "cannot distil yet"),
-        (["--config", "batch.yaml"], "nas.monitor_frequency: only 'epoch' yet"),
-        (["--config", "tap.yaml"], "nas.monitor_images: 0 needs the training-step tap"),
-        (["--config", "weight.yaml"], "nas.redundancy_weight"),
+        (["--config", "log.yaml"], "nas.log_frequency: nothing would be measured"),
+        (["--config", "stop.yaml"], "training.early_stopping_monitor: redundancy needs"),
+        (["--config", "twice.yaml"], "key 'training' is given twice"),
         (["--config", "layer.yaml"], "Model 'nano_u' has no layer 'nowhere'. Its layers: image"),
         (["--output", "file/run"], "Output folder file/run cannot be written"),
         (["--output", "other", "--probes", "encoder"], "holds another run (monitor.csv)"),
+        (["--output", "left"], "holds another run (checkpoint)"),
         (["--epochs", "0"], "training.epochs: input should be greater than or equal to 1"),
         (["--epochs", "many"], "argument --epochs: invalid int value: 'many'"),
         (["--modle", "nano_u"], "unrecognized arguments: --modle nano_u"),
@@ -146,12 +147,16 @@ def test_what_a_user_can_get_wrong_is_one_line(
         "size.yaml": "model: {input_size: [61, 80]}",
         "odd.yaml": "model: {input_size: [64, 64]}",
         "teacher.yaml": "distillation: {teacher: runs/x}",
-        "batch.yaml": "nas: {enabled: true, monitor_frequency: batch}",
-        "tap.yaml": "nas: {enabled: true, monitor_images: 0}",
-        "weight.yaml": "nas: {enabled: true, redundancy_weight: 0.1}",
+        "log.yaml": "{nas: {enabled: true, log_frequency: 3}, training: {epochs: 2}}",
+        "stop.yaml": (
+            "{nas: {enabled: true, log_frequency: 2},"
+            " training: {early_stopping_patience: 3, early_stopping_monitor: redundancy}}"
+        ),
+        "twice.yaml": "training: {epochs: 1}\ntraining: {batch_size: 4}",
         "layer.yaml": "nas: {enabled: true, probe_layers: [nowhere]}",
         "file": "not a folder",
         "other/monitor.csv": "another run",
+        "left/checkpoint": "another run",
     }
     for name, text in files.items():
         path = tmp_path / name

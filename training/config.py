@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
+
+def _number(value: Any) -> Any:
+    """Refuses true and false, which Python counts as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    return value
+
+
 # YAML reads 1e-3 as a text, so numbers are allowed to be one.
-Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -70,6 +78,7 @@ class TrainingConfig(Section):
     plateau_patience: Count = 10
     minimum_learning_rate: NotNegative = 1e-6
     early_stopping_patience: Count | None = None
+    early_stopping_monitor: Literal["val_miou", "redundancy"] = "val_miou"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
@@ -116,13 +125,17 @@ class Config(Section):
 
 
 def read_config(
-    path: str | Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None
+    path: str | Path | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    origin: str = "command line",
 ) -> Config:
     """Resolves a run's configuration.
 
     Args:
         path: The user's file; it holds only what it changes. Defaults to None: none.
-        overrides: {section: {key: value}} from the command line, which beat the file.
+        overrides: {section: {key: value}} that beat the file.
+        origin: Where these come from, for errors. Defaults to "command line".
 
     Returns:
         The configuration, every key set.
@@ -137,7 +150,7 @@ def read_config(
         values = _read_yaml(Path(path))
         validate(values, source=str(path))
     overrides = overrides or {}
-    validate(overrides, source="command line")
+    validate(overrides, source=origin)
     name = _merge(values, overrides).get("model", {}).get("name", ModelConfig().name)
     shipped = CONFIGS / f"{name}.yaml"
     # A name that no file ships for is refused, with what there is, where networks are built.
@@ -179,9 +192,23 @@ def _keys(path: Sequence[Any]) -> list[str]:
     return list(section.model_fields)
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, where YAML would keep the last."""
+
+    def construct_mapping(self, node, deep=False):
+        """Returns the mapping of a node."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise FileNotFoundError(f"Config file {path} is not there.") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,9 @@ import numpy as np
 from training.config import AugmentationConfig
 
 SPLITS = ("train", "val", "test")
-SUFFIXES = (".png", ".jpg")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+MASK_MODES = ("1", "L", "LA", "RGB", "RGBA")
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,10 @@ def _read_split(folder: Path, size: tuple[int, int]) -> Split:
     with ThreadPoolExecutor() as pool:
         pairs = pool.map(read, (images[name] for name in names), (masks[name] for name in names))
         pictures, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
+    if not labels.any():
+        raise ValueError(
+            f"No mask in {folder / 'mask'} has a pixel of 128 to 255: nothing is foreground"
+        )
     return Split(pictures, labels, names)
 
 
@@ -168,16 +174,19 @@ def _files(folder: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"Data folder {folder} is not there.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            if path.stem in files:
-                raise ValueError(f"{files[path.stem]} and {path} have the same stem: keep one")
-            files[path.stem] = path
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{path} is not one of {', '.join(SUFFIXES)}: move it elsewhere")
+        if path.stem in files:
+            raise ValueError(f"{files[path.stem]} and {path} have the same stem: keep one")
+        files[path.stem] = path
     return files
 
 
 def _read_pair(image: Path, mask: Path, *, size: tuple[int, int]):
     """Returns an image (height, width, 3) and its mask (height, width, 1), uint8."""
-    picture, label = _open(image, "RGB"), _open(mask, "L")
+    picture, label = _open(image, "RGB", IMAGE_MODES), _open(mask, "L", MASK_MODES)
     if picture.size != label.size:
         raise ValueError(
             f"{mask} is {label.width}x{label.height} pixels, its image {image.name} "
@@ -191,12 +200,18 @@ def _read_pair(image: Path, mask: Path, *, size: tuple[int, int]):
     return pixels, (labels > 127).astype(np.uint8)[..., None]
 
 
-def _open(path: Path, mode: str):
-    """Decodes a whole file."""
+def _open(path: Path, mode: str, modes: tuple[str, ...]):
+    """Decodes a whole file of one of `modes` to `mode`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            return image.convert(mode)
+            if image.mode in modes:
+                return image.convert(mode)
+            found = image.mode
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    raise ValueError(
+        f"{path} has Pillow's mode {found}, where {', '.join(modes)} can be read: convert it to "
+        "8 bits of grey or RGB"
+    )

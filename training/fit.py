@@ -36,7 +36,8 @@ def train(
     Args:
         model_name: A key of `models.MODELS`. Defaults to None: `config`'s, else "nano_u".
         epochs: Times through the training split.
-        probes: Drawn from "encoder", "bottleneck" and "decoder".
+        probes: Drawn from "encoder", "bottleneck" and "decoder"; built, and measured where
+            monitoring is on.
         data: Folder with {train,val,test}/{img,mask}/NAME.{png,jpg}. Defaults to None:
             `config`'s, else scenes that the project draws itself.
         config: A YAML file with what it changes. Defaults to None: none.
@@ -67,9 +68,10 @@ def train(
     """
     if nas_config is not None and nas_callback is not None:
         raise ValueError("Expected nas_config or nas_callback, not both.")
-    nas: dict = {"enabled": True} if enable_nas_monitoring or nas_config is not None else {}
+    monitored = enable_nas_monitoring or nas_config is not None or nas_callback is not None
+    nas: dict = {"enabled": True} if monitored else {}
     sections = {
-        "model": {"name": model_name, "probes": None if probes is None else tuple(probes)},
+        "model": {"name": model_name, "probes": probes},
         "data": {"root": None if data is None else str(data)},
         "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
         "nas": nas | dict(nas_config or {}),
@@ -79,7 +81,8 @@ def train(
         section: {key: value for key, value in values.items() if value is not None}
         for section, values in sections.items()
     }
-    return fit(prepare(read_config(config, given), nas_callback), verbose=verbose)
+    resolved = read_config(config, given, origin="train()")
+    return fit(prepare(resolved, nas_callback), verbose=verbose)
 
 
 def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.History]:
@@ -162,7 +165,9 @@ def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
     if training.early_stopping_patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
-                monitor="val_miou", mode="max", patience=training.early_stopping_patience
+                monitor=training.early_stopping_monitor,
+                mode="max" if training.early_stopping_monitor == "val_miou" else "min",
+                patience=training.early_stopping_patience,
             )
         )
     return [*callbacks, keras.callbacks.CSVLogger(run.folder / "history.csv")]

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import keras
 
-from models import MODELS, side_model
+from models import MODELS
 from monitoring import NASMonitorCallback
+from monitoring.taps import Watched
 from training.config import Config
 from training.data import Splits, draw_images, read_splits
 from training.files import whole_file
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
-RESULTS = ("config.yaml", "model.keras", "history.csv", "monitor.csv", "monitor.jsonl")
+RESULTS = (
+    *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
+    *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard"),
+)
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,36 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
         raise ValueError(f"Unknown model '{config.model.name}'. Known: {', '.join(MODELS)}.")
     if config.distillation.teacher is not None:
         raise ValueError("distillation.teacher: this version cannot distil yet; leave it out")
+    nas, epochs = config.nas, config.training.epochs
+    if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
+        raise ValueError(
+            "nas.log_frequency: nothing would be measured. Received: "
+            f"{nas.log_frequency} epochs of {epochs}"
+        )
+    stops = config.training.early_stopping_patience is not None
+    if stops and config.training.early_stopping_monitor == "redundancy":
+        if not nas.enabled or (nas.monitor_frequency == "epoch" and nas.log_frequency > 1):
+            raise ValueError(
+                "training.early_stopping_monitor: redundancy needs nas.enabled and "
+                "nas.log_frequency of 1: an epoch that is not measured counts as no progress"
+            )
     keras.utils.set_random_seed(config.training.seed)
     model = _build(config)
     splits = _read(config)
     _compile(model, config, steps=config.training.epochs * _steps(config, splits))
-    _check_unused(config)
     folder = _folder(config)
     if config.nas.probe_layers is not None:
-        side_model(model, config.nas.probe_layers)
+        Watched(model, config.nas.probe_layers)
     monitor = nas_callback
     if monitor is None and config.nas.enabled:
         monitor = _monitor(config, splits, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.yaml") as draft:
-            draft.write_text(config.to_yaml(), encoding="utf-8")
+            # Without the folder, so that the file can be given to --config again.
+            output = config.output.model_copy(update={"folder": None})
+            again = config.model_copy(update={"output": output})
+            draft.write_text(again.to_yaml(), encoding="utf-8")
     except OSError as error:
         raise OSError(f"Output folder {folder} cannot be written: {error.strerror}") from error
     return Run(config, splits, model, folder, monitor)
@@ -92,7 +111,7 @@ def _read(config: Config) -> Splits:
             f"model.input_size: the embedded scenes are {HEIGHT}x{WIDTH}; other sizes need "
             f"data.root (--data). Received: {size[0]}x{size[1]}"
         )
-    return synthetic_splits(config.training.seed)
+    return synthetic_splits()
 
 
 def _steps(config: Config, splits: Splits) -> int:
@@ -114,26 +133,18 @@ def _compile(model: keras.Model, config: Config, *, steps: int) -> None:
     )
 
 
-def _check_unused(config: Config) -> None:
-    """Refuses settings of `nas` that this version would leave without effect."""
-    nas = config.nas
-    if nas.enabled and nas.monitor_images == 0:
-        raise ValueError("nas.monitor_images: 0 needs the training-step tap, not there yet")
-    if nas.monitor_frequency == "batch":
-        raise ValueError("nas.monitor_frequency: only 'epoch' yet. Received: 'batch'")
-    if nas.redundancy_weight or nas.redundancy_warmup:
-        raise ValueError("nas.redundancy_weight, nas.redundancy_warmup: not there yet, set 0")
-
-
 def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback:
-    nas = config.nas
+    nas, images = config.nas, None
+    if nas.monitor_images:
+        images = draw_images(splits.val, nas.monitor_images, config.training.seed)
     return NASMonitorCallback(
-        draw_images(splits.val, nas.monitor_images, config.training.seed),
+        images,
         nas.probe_layers,
         nas.monitor_frequency,
         nas.log_frequency,
         nas.redundancy_weight,
         folder,
+        redundancy_warmup=nas.redundancy_warmup,
     )
 
 

@@ -1,0 +1,49 @@
+"""Layers of any Keras model by name or path."""
+
+from collections.abc import Mapping
+
+import keras
+
+
+def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Returns {path: layer} of every layer below `model`, each once.
+
+    The cell of a recurrent layer is left out: it is called inside a loop.
+    """
+    paths: dict[str, keras.layers.Layer] = {}
+    known = set()
+
+    def visit(layer, prefix):
+        if isinstance(layer, keras.layers.RNN):
+            return
+        # Keras lists the sublayers of a layer that is no model only in a private attribute.
+        children = layer.layers if isinstance(layer, keras.Model) else layer._layers
+        for child in children:
+            if id(child) not in known and not isinstance(child, keras.layers.InputLayer):
+                known.add(id(child))
+                paths[f"{prefix}{child.name}"] = child
+                visit(child, f"{prefix}{child.name}/")
+
+    visit(model, "")
+    return paths
+
+
+def find_layer(name: str, paths: Mapping[str, keras.layers.Layer], model: keras.Model):
+    """Returns the one layer that `name`, bare or with some of its path, stands for."""
+    matches = [path for path in paths if path == name or path.endswith(f"/{name}")]
+    if name in matches:
+        matches = [name]
+    if len(matches) == 1:
+        return paths[matches[0]]
+    if matches:
+        raise ValueError(
+            f"'{name}' matches several layers of model '{model.name}': {', '.join(matches)}. "
+            "Give the path."
+        )
+    raise ValueError(f"Model '{model.name}' has no layer '{name}'. Its layers: {', '.join(paths)}.")
+
+
+def short_name(path: str, paths: Mapping) -> str:
+    """Returns the bare name where no other layer has it."""
+    bare = path.rsplit("/", 1)[-1]
+    return bare if sum(other.rsplit("/", 1)[-1] == bare for other in paths) == 1 else path

@@ -1,0 +1,127 @@
+"""Records and snapshots as TensorBoard's scalars and images."""
+
+import io
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monitoring.metrics import METRIC_NAMES
+from monitoring.records import ProbeRecord, ProbeSnapshot
+
+PIXELS = 256  # of an image's side, at least
+
+
+class TensorBoardLogger:
+    """Writes a scalar for each defined metric, and images every k-th epoch.
+
+    The images are the spectrum of the correlation, and the correlation itself, its channels
+    ordered so that those which say the same stand together. The events' step is the
+    optimizer's.
+
+    Args:
+        folder: Where to; made at the first write.
+        image_frequency: Draw images every k-th epoch, and before the first step.
+            Defaults to 10.
+    """
+
+    def __init__(self, folder: str | Path, image_frequency: int = 10):
+        self._folder, self._image_frequency = Path(folder), image_frequency
+        self._writer: Any = None
+
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
+        """Writes one probe's events."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        name = record.probe.removeprefix("probe_")
+        values = [
+            Summary.Value(tag=f"{metric}/{name}", simple_value=value)
+            for metric, value in asdict(record).items()
+            if metric in METRIC_NAMES and not math.isnan(value)
+        ]
+        if (record.epoch + 1) % self._image_frequency == 0 and len(snapshot.eigenvalues):
+            for tag, picture in (
+                ("spectrum", draw_spectrum(snapshot.eigenvalues)),
+                ("correlation", draw_correlation(snapshot.correlation)),
+            ):
+                image = Summary.Image(
+                    height=picture.shape[0],
+                    width=picture.shape[1],
+                    colorspace=3,
+                    encoded_image_string=_png(picture),
+                )
+                values.append(Summary.Value(tag=f"{tag}/{name}", image=image))
+        self._add(Summary(value=values), record.step)
+
+    def close(self) -> None:
+        """Closes the file; a later write begins another in the same folder."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _add(self, summary, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        if self._writer is None:
+            self._writer = EventFileWriter(str(self._folder))
+        self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
+
+
+def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:
+    """Draws eigenvalues, descending, as bars from 0 to the largest.
+
+    Returns:
+        (256, width, 3), uint8; each bar is as wide as the others.
+    """
+    bar = max(1, PIXELS // len(eigenvalues))
+    heights = np.round(eigenvalues / eigenvalues.max() * PIXELS).astype(int)
+    filled = np.arange(PIXELS)[::-1, None] < heights.repeat(bar)[None, :]
+    return np.where(filled[..., None], [60, 120, 216], 255).astype(np.uint8)
+
+
+def draw_correlation(correlation: np.ndarray) -> np.ndarray:
+    """Draws |correlation| of the live channels, white 0 and dark 1, like beside like.
+
+    Returns:
+        (side, side, 3), uint8; each channel is as wide as the others.
+    """
+    live = ~np.isnan(np.diag(correlation))
+    order = np.flatnonzero(live)[likeness_order(np.abs(correlation[np.ix_(live, live)]))]
+    strength = np.abs(correlation[np.ix_(order, order)])[..., None]
+    cell = max(1, PIXELS // len(order))
+    colours = 255 - strength * (255 - np.array([20, 40, 110]))
+    return colours.round().astype(np.uint8).repeat(cell, axis=0).repeat(cell, axis=1)
+
+
+def likeness_order(likeness: np.ndarray) -> list[int]:
+    """Orders channels so that each is followed by the most alike of those left.
+
+    Args:
+        likeness: (channels, channels), symmetric.
+
+    Returns:
+        Every channel once; duplicates stand together.
+
+    Example:
+        >>> likeness_order(np.array([[1, 0, 1.0], [0, 1, 0], [1, 0, 1]]))
+        [0, 2, 1]
+    """
+    order, left = [0], np.ones(len(likeness), bool)
+    left[0] = False
+    while left.any():
+        row = np.where(left, likeness[order[-1]], -1.0)
+        order.append(int(np.argmax(row)))
+        left[order[-1]] = False
+    return order
+
+
+def _png(picture: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,231 @@
+"""Statistics of the training batches themselves, taken inside the training step.
+
+TensorFlow only. The step is taken over for the length of a `fit` and given back; the
+accumulators are the tap's own, not the model's.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import backend, ops
+
+from monitoring.covariance import CovarianceState, batch_state, first_sample, merge_states
+from monitoring.grouped import GroupedCovariance
+from monitoring.regularizer import batch_redundancy
+from monitoring.taps import Watched
+
+
+class TrainStepTap:
+    """Accumulates watched layers' activations over training batches, grouped by batch.
+
+    Between `attach` and `detach` the model's `train_step` is the original, with each
+    batch's statistics merged into variables of the tap; no forward pass is added.
+
+    Args:
+        watched: Layers of a compiled model.
+        accumulate: Whether to keep statistics, and not only to add the penalty. Defaults
+            to True.
+        weight: Of the mean redundancy of the watched layers in the loss. Defaults to 0.
+        warmup: Optimizer steps over which the weight grows from 0. Defaults to 0.
+
+    Raises:
+        ValueError: The backend is not TensorFlow.
+    """
+
+    source = "batches"
+
+    def __init__(
+        self,
+        watched: Watched,
+        *,
+        accumulate: bool = True,
+        weight: float = 0.0,
+        warmup: int = 0,
+    ):
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                "The statistics of training batches, and redundancy_weight, need Keras' TensorFlow "
+                "backend. Give monitor_data, which works on every backend. Received: backend "
+                f"{keras.backend.backend()!r}"
+            )
+        self.watched, self.weight, self.warmup = watched, weight, warmup
+        self.accumulate = accumulate
+        self._accumulators: dict[str, _Accumulator] = {}
+        self._penalty: Any = None
+        self._given: dict[str, Any] | None = None
+
+    def attach(self) -> None:
+        """Takes the training step over; a step already traced is set aside."""
+        model = self.watched.model
+        self._given = {name: vars(model).get(name) for name in ("train_step", "train_function")}
+        original = model.train_step
+        object.__setattr__(model, "train_step", lambda data: self._step(original, data))
+        model.make_train_function(force=True)
+
+    def detach(self) -> None:
+        """Gives the step back, as it was; does nothing where it was not taken."""
+        if self._given is None:
+            return
+        model = self.watched.model
+        if self._given["train_step"] is None:
+            object.__delattr__(model, "train_step")
+        else:
+            object.__setattr__(model, "train_step", self._given["train_step"])
+        model.train_function = self._given["train_function"]
+        self._given = None
+
+    def take(self) -> dict[str, tuple[GroupedCovariance, float]]:
+        """Closes the window: returns what it holds, and begins the next.
+
+        Returns:
+            {layer name: (its covariance grouped by batches, the share of its trace that
+            lies between batches)}; empty where no batch was seen.
+        """
+        return {name: acc.take() for name, acc in self._accumulators.items() if acc.batches()}
+
+    def peek(self) -> dict[str, tuple[GroupedCovariance, float]]:
+        """Returns what the window holds, and leaves it open."""
+        return {name: acc.read() for name, acc in self._accumulators.items() if acc.batches()}
+
+    def _step(self, original, data):
+        """One training step with its statistics; runs when Keras traces it, or eagerly."""
+        with self.watched.recorded() as seen:
+            if not self.weight:
+                logs = original(data)
+            else:
+                logs = self._penalised(original, data, seen)
+        samples = self.watched.samples(seen, None)
+        if self.accumulate:
+            for name, part in samples.items():
+                self._accumulator(name, part).add(part)
+        return logs
+
+    def _accumulator(self, name: str, samples) -> "_Accumulator":
+        if name not in self._accumulators:
+            import tensorflow as tf
+
+            with tf.init_scope():
+                self._accumulators[name] = _Accumulator(
+                    samples.shape[-1], backend.standardize_dtype(samples.dtype)
+                )
+        return self._accumulators[name]
+
+    def _penalised(self, original, data, seen: Mapping[str, list]):
+        """Runs the step with the penalty in its loss, and its value among the logs."""
+        model = self.watched.model
+        given, values = vars(model).get("compute_loss"), []
+        compute_loss = model.compute_loss
+
+        def with_penalty(*args, **kwargs):
+            loss = compute_loss(*args, **kwargs)
+            samples = self.watched.samples(seen, None).values()
+            mean = sum(batch_redundancy(part) for part in samples) / len(seen)
+            values.append(ops.cast(self._current_weight() * mean, loss.dtype))
+            return loss + values[-1]
+
+        object.__setattr__(model, "compute_loss", with_penalty)
+        try:
+            logs = original(data)
+        finally:
+            if given is None:
+                object.__delattr__(model, "compute_loss")
+            else:
+                object.__setattr__(model, "compute_loss", given)
+        if not values:
+            raise ValueError(
+                f"The training step of model '{model.name}' does not call `compute_loss`: "
+                "redundancy_weight has nothing to add to."
+            )
+        return {**logs, "redundancy_penalty": self._mean_penalty(values[-1])}
+
+    def _current_weight(self):
+        steps = ops.cast(self.watched.model.optimizer.iterations, "float32")
+        share = ops.minimum(steps / self.warmup, 1.0) if self.warmup else 1.0
+        return self.weight * share
+
+    def _mean_penalty(self, value):
+        import tensorflow as tf
+
+        if self._penalty is None:
+            with tf.init_scope():
+                self._penalty = tf.Variable([0.0, 0.0], trainable=False)
+        self._penalty.assign_add([tf.cast(value, tf.float32), 1.0])
+        return self._penalty[0] / self._penalty[1]
+
+    def begin_epoch(self) -> None:
+        """Starts the epoch's mean of the penalty anew."""
+        if self._penalty is not None:
+            self._penalty.assign([0.0, 0.0])
+
+
+class _Accumulator:
+    """The window of one layer, as variables on the device."""
+
+    def __init__(self, channels: int, dtype: str):
+        import tensorflow as tf
+
+        self.channels, self.dtype = channels, dtype
+        self.size = GroupedCovariance(channels).size
+        shapes = {
+            "count": (self.size,),
+            "mean": (self.size, channels),
+            "scatter": (self.size, channels, channels),
+            "shift": (channels,),
+            "within": (),
+            "seen": (),
+        }
+        integers = ("count", "seen")
+        self._variables = {
+            name: tf.Variable(
+                tf.zeros(shape, tf.int64 if name in integers else tf.float32), trainable=False
+            )
+            for name, shape in shapes.items()
+        }
+
+    def add(self, samples) -> None:
+        """Merges one batch, (samples, channels), into the group whose turn it is."""
+        import tensorflow as tf
+
+        held = self._variables
+        samples = tf.cast(tf.stop_gradient(samples), tf.float32)
+        first = tf.equal(held["seen"], 0)
+        shift = tf.where(first, first_sample(samples), held["shift"])
+        batch = batch_state(samples, shift)
+        batch = batch._replace(count=tf.cast(batch.count, tf.int64))
+        row = tf.math.floormod(held["seen"], self.size)
+        group = CovarianceState(*(held[name][row] for name in CovarianceState._fields))
+        for name, value in merge_states(group, batch)._asdict().items():
+            held[name].scatter_update(tf.IndexedSlices(value[None], row[None]))
+        held["within"].assign_add(tf.linalg.trace(batch.scatter))
+        held["shift"].assign(shift)
+        held["seen"].assign_add(tf.ones((), tf.int64))
+
+    def batches(self) -> int:
+        """Returns the batches in the window."""
+        return int(self._variables["seen"].numpy())
+
+    def read(self) -> tuple[GroupedCovariance, float]:
+        """Returns the window as it stands, and its drift share."""
+        held = {name: variable.numpy() for name, variable in self._variables.items()}
+        grouped = GroupedCovariance(self.channels)
+        grouped.add_groups(
+            held["shift"],
+            int(held["seen"]),
+            held["count"],
+            held["mean"],
+            held["scatter"],
+            dtype=self.dtype,
+        )
+        total = grouped.total()
+        trace = np.trace(total.covariance()) * (total.count - 1)
+        drift = 1.0 - float(held["within"]) / trace if trace > 0 else np.nan
+        return grouped, max(drift, 0.0) if drift == drift else np.nan
+
+    def take(self) -> tuple[GroupedCovariance, float]:
+        """Returns the window, and empties it."""
+        result = self.read()
+        for variable in self._variables.values():
+            variable.assign(np.zeros(variable.shape, variable.dtype.as_numpy_dtype))
+        return result

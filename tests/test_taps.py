@@ -1,0 +1,241 @@
+"""Any Keras model, watched on given images."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as kl
+
+from models import BU_Net, Nano_U
+from monitoring import NASMonitorCallback, RunningCovariance, watch
+from monitoring.layers import layer_paths
+from monitoring.taps import ImagesTap, Watched
+
+
+def reference(activations):
+    running = RunningCovariance(activations.shape[-1])
+    running.update(np.asarray(activations))
+    return running
+
+
+def assert_same(grouped, activations):
+    expected = reference(activations)
+    total = grouped.total()
+    assert total.count == expected.count
+    scale = np.abs(expected.covariance()).max()
+    np.testing.assert_allclose(total.covariance(), expected.covariance(), atol=1e-5 * scale)
+
+
+def measure(model, images, names, **options):
+    return ImagesTap(Watched(model, names, **options)).measure(images)
+
+
+def inner():
+    return keras.Sequential([kl.Dense(6, name="mix"), kl.Dense(5, name="out")], name="inner")
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.block, self.head = inner(), kl.Dense(3, name="head")
+        self.unused = kl.Dense(2, name="unused")
+
+    def build(self, shape):
+        self.block.build(shape)
+        self.head.build((None, 5))
+        self.unused.build(shape)
+
+    def call(self, x, training=False):
+        return self.head(self.block(x) * (2.0 if training else 1.0))
+
+
+def test_functional_nested_subclassed_and_sequential(rng):
+    x = rng.normal(size=(50, 4)).astype("float32")
+    sequential = inner()
+    sequential.build((None, 4))
+    inputs = keras.Input((4,))
+    nested = keras.Model(inputs, kl.Dense(2, name="head")(sequential(inputs)))
+    subclassed = Subclassed()
+    subclassed(x)
+    subclassed.block.set_weights(sequential.get_weights())
+    mixed = sequential.layers[0](x)
+    for model in (sequential, nested, subclassed):
+        assert_same(measure(model, x, ["mix"])["mix"], mixed)
+    assert_same(measure(nested, x, ["inner/mix"])["inner/mix"], mixed)
+    assert_same(measure(nested, x, ["inner"])["inner"], sequential(x))
+
+
+def test_inference_mode(rng):
+    x = rng.normal(size=(40, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), kl.BatchNormalization(name="norm")])
+    before = model.get_weights()
+    assert_same(measure(model, x, ["norm"])["norm"], model(x, training=False))
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("images", [1, 31, 32, 33, 70])
+def test_any_number_of_images_is_traced_once(rng, images):
+    x = rng.normal(size=(images, 6, 4)).astype("float32")
+    traced = []
+
+    @keras.saving.register_keras_serializable()
+    class Counting(kl.Layer):
+        def call(self, inputs):
+            traced.append(inputs.shape)
+            return inputs * 1.0
+
+    model = keras.Sequential([keras.Input((6, 4)), Counting(name="watched")])
+    traced.clear()
+    tap = ImagesTap(Watched(model, ["watched"]))
+    for _ in range(2):
+        grouped = tap.measure(x)["watched"]
+        assert_same(grouped, x)
+        assert grouped.units == images
+        assert len(grouped.groups) == min(images, 32)
+    assert len(traced) == 1
+
+
+def test_shared_layers_give_the_samples_of_every_call(rng):
+    x = rng.normal(size=(10, 4)).astype("float32")
+    dense, inputs = kl.Dense(4, name="twice"), keras.Input((4,))
+    model = keras.Model(inputs, dense(dense(inputs)))
+    both = np.concatenate([dense(x), dense(dense(x))])
+    assert_same(measure(model, x, ["twice"])["twice"], both)
+
+
+def test_several_inputs_and_outputs(rng):
+    a, b = keras.Input((4,), name="a"), keras.Input((3,), name="b")
+    joined = kl.Concatenate(name="joined")([a, b])
+    model = keras.Model({"a": a, "b": b}, [kl.Dense(2)(joined), kl.Dense(1)(joined)])
+    x = {"a": rng.normal(size=(40, 4)), "b": rng.normal(size=(40, 3))}
+    x = {name: value.astype("float32") for name, value in x.items()}
+    assert_same(measure(model, x, ["joined"])["joined"], np.concatenate([x["a"], x["b"]], axis=1))
+
+
+def test_convolution_attention_and_recurrent_layers(rng):
+    x = rng.normal(size=(40, 10, 8)).astype("float32")
+    inputs = keras.Input((10, 8))
+    attention = kl.MultiHeadAttention(2, 4, name="attention")(inputs, inputs)
+    normed = kl.LayerNormalization(name="norm")(attention + inputs)
+    sequence = kl.LSTM(5, return_sequences=True, name="lstm")(normed)
+    last = kl.GRU(6, name="gru")(kl.Conv1D(7, 3, name="conv")(sequence))
+    model = keras.Model(inputs, last)
+    names = ["attention", "norm", "lstm", "conv", "gru"]
+    found = measure(model, x, names)
+    for name in names:
+        part = keras.Model(inputs, model.get_layer(name).output)
+        assert_same(found[name], part(x))
+
+
+def test_channels_first_is_said(rng):
+    x = rng.normal(size=(12, 3, 5, 6)).astype("float32")
+    model = keras.Sequential([keras.Input((3, 5, 6)), kl.Rescaling(2.0, name="scaled")])
+    found = measure(model, x, ["scaled"], data_format="channels_first")["scaled"]
+    assert_same(found, np.moveaxis(2 * x, 1, -1))
+
+
+def test_the_decoder_is_not_computed_where_no_probe_asks_for_it(rng):
+    import tensorflow as tf
+
+    model = BU_Net((24, 32, 3), (4, 4), 4, enable_probes=["encoder"])
+    tap = ImagesTap(Watched(model))
+    x = rng.uniform(-1, 1, (4, 24, 32, 3)).astype("float32")
+    tap.measure(x)
+    graph = tf.function(lambda images: tap._states.call(images)).get_concrete_function(
+        tf.TensorSpec(x.shape)
+    )
+    convolutions = [
+        op.name for op in graph.graph.get_operations() if "depthwise" in op.type.lower()
+    ]
+    assert len(convolutions) == 15
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2 as frozen,
+    )
+
+    kept = [n for n in frozen(graph).graph.get_operations() if "depthwise" in n.type.lower()]
+    assert len(kept) == 6
+
+
+def test_probes_of_a_nested_zoo_model_are_found(rng):
+    inputs = keras.Input((24, 32, 3))
+    model = keras.Model(inputs, Nano_U((24, 32, 3), enable_probes=True)(inputs / 2))
+    assert list(Watched(model).layers) == [
+        *(f"probe_encoder_{i}" for i in (1, 2, 3)),
+        "probe_bottleneck",
+    ]
+
+
+def test_an_output_that_is_an_operation_is_watched_by_default(rng):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.ops.concatenate([inputs, 2 * inputs], axis=-1))
+    x = rng.normal(size=(40, 4)).astype("float32")
+    (grouped,) = ImagesTap(Watched(model)).measure(x).values()
+    assert_same(grouped, np.concatenate([x, 2 * x], axis=1))
+
+
+def twins():
+    inputs = keras.Input((4,))
+    one, other = (
+        keras.Sequential([keras.Input((4,)), kl.Dense(4, name="same")], name=name)
+        for name in ("left", "right")
+    )
+    return keras.Model(inputs, one(inputs) + other(inputs), name="twins")
+
+
+def tuples():
+    inputs = keras.Input((5, 4))
+    return keras.Model(inputs, kl.LSTM(3, return_state=True, name="states")(inputs)[0])
+
+
+def called_subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4), np.float32))
+    return model
+
+
+@pytest.mark.parametrize(
+    "model, name, says",
+    [
+        (twins, "same", "matches several layers of model 'twins': left/same, right/same"),
+        (twins, "nothing", "no layer 'nothing'. Its layers: left, left/same"),
+        (tuples, "states", "'states' returns a list, not one tensor|'states' returns a tuple"),
+        (called_subclassed, "unused", "'unused' is never called. Its layers: inner, inner/mix"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of the layer never called
+def test_what_cannot_be_watched_is_an_error_before_the_first_step(model, name, says):
+    model = model()
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    shape = (8, *model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else (8, 4)
+    x = np.ones(shape, np.float32)
+    for monitor_data in (x, None):
+        with pytest.raises(ValueError, match=says):
+            model.fit(
+                *(x, np.ones((8, 1))),
+                verbose=0,
+                callbacks=[NASMonitorCallback(monitor_data, [name])],
+            )
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_nothing_is_left_on_the_layers(rng):
+    model = Nano_U((24, 32, 3), enable_probes=True)
+    before = {path: dict(vars(layer)) for path, layer in layer_paths(model).items()}
+    measure(model, rng.uniform(-1, 1, (4, 24, 32, 3)), None)
+    after = {path: dict(vars(layer)) for path, layer in layer_paths(model).items()}
+    assert {p: v.keys() for p, v in after.items()} == {p: v.keys() for p, v in before.items()}
+
+
+def test_watch_prints_and_returns(rng, capsys):
+    model = keras.applications.MobileNetV2((32, 32, 3), weights=None, include_top=False)
+    inputs = keras.Input((32, 32, 3))
+    outer = keras.Model(inputs, kl.GlobalAveragePooling2D()(model(inputs)))
+    records = watch(outer, rng.uniform(-1, 1, (32, 32, 32, 3)), ["block_1_expand_relu", "out_relu"])
+    assert [(r.probe, r.channels, r.images) for r in records] == [
+        *(("block_1_expand_relu", 96, 32), ("out_relu", 1280, 32)),
+    ]
+    said = capsys.readouterr().out
+    assert "96 channels" in said
+    assert "out_relu: not enough samples: 32 of" in said
