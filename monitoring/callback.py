@@ -142,8 +142,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     def set_model(self, model):
         """Takes the model that is to be watched; forgets what belonged to another."""
+        if self.model is not model:
+            self._images = None
         super().set_model(model)
-        self._images = None
 
     def on_train_begin(self, logs=None):
         """Starts a new list of records; finds and, given images, measures the layers."""

@@ -57,8 +57,18 @@ class TrainStepTap:
         self._given: dict[str, Any] | None = None
 
     def attach(self) -> None:
-        """Takes the training step over; a step already traced is set aside."""
+        """Takes the training step over; a step already traced is set aside.
+
+        Raises:
+            ValueError: The model trains on several devices.
+        """
         model = self.watched.model
+        strategy = getattr(model, "distribute_strategy", None)
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "The statistics of training batches are not merged over replicas yet. Give "
+                f"monitor_data. Received: {strategy.num_replicas_in_sync} replicas"
+            )
         self._given = {name: vars(model).get(name) for name in ("train_step", "train_function")}
         original = model.train_step
         object.__setattr__(model, "train_step", lambda data: self._step(original, data))

@@ -134,6 +134,16 @@ def test_statistics_follow_the_weights():
     assert len(monitor.records) == 4
 
 
+def test_another_model_is_measured_after_set_model():
+    first, second = dummy(), dummy()
+    second.get_layer("double").set_weights([np.ones((4, 8))])
+    monitor = NASMonitorCallback(IMAGES)
+    fit(monitor, first, epochs=1)
+    assert monitor.compute_redundancy()["probe_half"].redundancy_plugin == pytest.approx(0.5)
+    monitor.set_model(second)
+    assert monitor.compute_redundancy()["probe_half"].redundancy_plugin == pytest.approx(7 / 8)
+
+
 def test_compute_redundancy_needs_a_model():
     with pytest.raises(ValueError, match="Expected a model"):
         NASMonitorCallback(IMAGES).compute_redundancy()
