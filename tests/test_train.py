@@ -126,7 +126,10 @@ def truncate(folder):
         (["--config", "log.yaml"], "nas.log_frequency: nothing would be measured"),
         (["--config", "stop.yaml"], "training.early_stopping_monitor: redundancy needs"),
         (["--config", "twice.yaml"], "key 'training' is given twice"),
-        (["--config", "layer.yaml"], "Model 'nano_u' has no layer 'nowhere'. Its layers: encoder_1_1"),
+        (
+            ["--config", "layer.yaml"],
+            "Model 'nano_u' has no layer 'nowhere'. Its layers: encoder_1_1",
+        ),
         (["--output", "file/run"], "Output folder file/run cannot be written"),
         (["--output", "other", "--probes", "encoder"], "holds another run (monitor.csv)"),
         (["--output", "left"], "holds another run (checkpoint)"),
