@@ -138,15 +138,16 @@ def _quiet_start() -> Iterator[None]:
     console = os.dup(2)
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
+        started = False
         try:
             yield
-        except BaseException:
-            said.seek(0)
-            os.write(console, said.read())
-            raise
+            started = True
         finally:
             os.dup2(console, 2)
             os.close(console)
+            if not started:
+                said.seek(0)
+                os.write(2, said.read())
 
 
 if __name__ == "__main__":

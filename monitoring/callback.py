@@ -66,14 +66,14 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     Example:
         >>> import numpy as np
-        >>> from models import Nano_U
-        >>> images = np.random.default_rng(0).uniform(-1, 1, (4, 60, 80, 3))
-        >>> model = Nano_U(enable_probes=True)
+        >>> x = np.random.default_rng(0).normal(size=(64, 4))
+        >>> dense = keras.layers.Dense(8, name="wide")
+        >>> model = keras.Sequential([keras.Input((4,)), dense, keras.layers.Dense(1)])
         >>> model.compile("adam", "mse")
-        >>> monitor = NASMonitorCallback(monitor_data=images)
-        >>> _ = model.fit(images, images[..., :1], callbacks=[monitor], verbose=0)
-        >>> [record.probe for record in monitor.records][-1]
-        'probe_bottleneck'
+        >>> monitor = NASMonitorCallback(monitor_data=x, probe_layers=["wide"])
+        >>> _ = model.fit(x, x[:, :1], callbacks=[monitor], verbose=0)
+        >>> [(record.probe, record.epoch) for record in monitor.records]
+        [('wide', -1), ('wide', 0)]
     """
 
     def __init__(
