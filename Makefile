@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test test-torch lint clean
+.PHONY: train test test-grid test-torch lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -16,6 +16,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-grid: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 tests/test_identity_grid.py --grid
 
 test-torch: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'

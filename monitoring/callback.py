@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger, RecordLogger
 from monitoring.records import (
@@ -51,8 +52,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
             Defaults to 1.
         redundancy_weight: Weight in the loss of the mean redundancy of the watched layers'
             batch, 0 or more (TensorFlow). Defaults to 0.
-        log_dir: Folder for monitor.csv, monitor.jsonl and tensorboard/. Defaults to None:
-            no files.
+        log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. Defaults to
+            None: no files.
         loggers: Exactly these objects, with `write(record, snapshot)` and `close()`.
             Defaults to None: a table on the console where fit is not silent, and with
             `log_dir` all files.
@@ -280,4 +281,5 @@ def _file_loggers(folder: Path) -> list[RecordLogger]:
         CsvLogger(folder / "monitor.csv"),
         JsonLinesLogger(folder / "monitor.jsonl"),
         TensorBoardLogger(folder / "tensorboard"),
+        ArraysLogger(folder / "arrays"),
     ]

@@ -1,6 +1,6 @@
 """Layers of any Keras model by name or path."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 
@@ -28,19 +28,15 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     return paths
 
 
-def find_layer(name: str, paths: Mapping[str, keras.layers.Layer], model: keras.Model):
-    """Returns the one layer that `name`, bare or with some of its path, stands for."""
+def matching_paths(name: str, paths: Iterable[str]) -> list[str]:
+    """Returns the paths that `name`, bare or with some of its path, stands for.
+
+    Example:
+        >>> matching_paths("conv", ["conv", "block/conv"]), matching_paths("b/c", ["a/b/c"])
+        (['conv'], ['a/b/c'])
+    """
     matches = [path for path in paths if path == name or path.endswith(f"/{name}")]
-    if name in matches:
-        matches = [name]
-    if len(matches) == 1:
-        return paths[matches[0]]
-    if matches:
-        raise ValueError(
-            f"'{name}' matches several layers of model '{model.name}': {', '.join(matches)}. "
-            "Give the path."
-        )
-    raise ValueError(f"Model '{model.name}' has no layer '{name}'. Its layers: {', '.join(paths)}.")
+    return [name] if name in matches else matches
 
 
 def short_name(path: str, paths: Mapping) -> str:

@@ -12,7 +12,7 @@ from models.probes import Probe
 from monitoring.covariance import batch_state, first_sample
 from monitoring.grouped import GroupedCovariance
 from monitoring.images import filled, image_batches
-from monitoring.layers import find_layer, layer_paths, short_name
+from monitoring.layers import layer_paths, matching_paths, short_name
 
 CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
 
@@ -55,34 +55,38 @@ class Watched:
                 raise ValueError(
                     f"Expected probe_layers to be a list of names. Received: {names!r}"
                 )
-            self.layers = {name: find_layer(name, paths, model) for name in names}
+            self.layers = {name: self._found(name, paths) for name in names}
 
-    @contextmanager
-    def recorded(self) -> Iterator[dict[str, list]]:
+    def recorded(self):
         """Records what the layers return, for as long as one forward pass is traced.
 
         Yields:
             {name: outputs of the layer's calls so far}.
         """
-        seen: dict[str, list] = {name: [] for name in self.layers}
-        given = {name: vars(layer).get("call") for name, layer in self.layers.items()}
-        for name, layer in self.layers.items():
-            object.__setattr__(layer, "call", _recording(layer.call, seen[name]))
-        try:
-            yield seen
-        finally:
-            for name, layer in self.layers.items():
-                if given[name] is None:
-                    object.__delattr__(layer, "call")
-                else:
-                    object.__setattr__(layer, "call", given[name])
+        return _recorded(self.layers)
 
-    def samples(self, seen: Mapping[str, list], units: int | None) -> dict[str, Any]:
+    def check(self, inputs, *, training: bool) -> None:
+        """Runs the model symbolically, moving nothing, to see that each layer can be watched.
+
+        Args:
+            inputs: One batch of the model's inputs; only shapes and dtypes count.
+            training: Whether in training mode.
+
+        Raises:
+            ValueError: A layer was not called, or returned something else than one tensor
+                (batch, ..., channels).
+        """
+        seen = _symbolic_pass(self.model, self.layers, inputs, training=training)
+        self._refuse_problems(seen, None, inputs)
+
+    def samples(self, seen: Mapping[str, list], units: int | None, inputs=None) -> dict[str, Any]:
         """Arranges recorded activations as samples.
 
         Args:
             seen: What `recorded` gave, after the forward pass.
             units: Images of the batch, or None to keep a batch in one piece.
+            inputs: The batch, to tell in an error what can be watched. Defaults to None:
+                unknown.
 
         Returns:
             {name: (units, samples, channels)}, or (samples, channels) for None. What a
@@ -92,14 +96,42 @@ class Watched:
             ValueError: A layer was not called, or returned something else than one tensor
                 (batch, ..., channels).
         """
+        self._refuse_problems(seen, units, inputs)
+        return {name: self._joined(calls, units) for name, calls in seen.items()}
+
+    def _found(self, name: str, paths: Mapping[str, keras.layers.Layer]):
+        """Returns the one layer that `name` stands for."""
+        matches = matching_paths(name, paths)
+        if len(matches) == 1:
+            return paths[matches[0]]
+        if matches:
+            raise ValueError(
+                f"'{name}' matches several layers of model '{self.model.name}': "
+                f"{', '.join(matches)}. Give the path."
+            )
+        raise ValueError(
+            f"Model '{self.model.name}' has no layer '{name}'. {self._what_can_be_watched()}"
+        )
+
+    def _refuse_problems(self, seen: Mapping[str, list], units: int | None, inputs) -> None:
         problems = {name: self._problem(calls, units) for name, calls in seen.items()}
         if any(problems.values()):
             named = "; ".join(f"'{name}' {why}" for name, why in problems.items() if why)
             raise ValueError(
                 f"Layers of model '{self.model.name}' that cannot be watched: {named}. "
-                f"Its layers: {', '.join(layer_paths(self.model))}."
+                f"{self._what_can_be_watched(inputs)}"
             )
-        return {name: self._joined(calls, units) for name, calls in seen.items()}
+
+    def _what_can_be_watched(self, inputs=None) -> str:
+        """Lists the layers that a forward pass finds fit; all, where none can be run."""
+        paths = layer_paths(self.model)
+        if inputs is None and getattr(self.model, "inputs", None):
+            inputs = self.model.input
+        if inputs is None:
+            return f"Its layers: {', '.join(paths)}."
+        seen = _symbolic_pass(self.model, paths, inputs, training=False)
+        fit = [path for path, calls in seen.items() if not self._problem(calls, None)]
+        return f"Layers that can be watched: {', '.join(fit)}."
 
     def _problem(self, calls: list, units: int | None) -> str | None:
         if not calls:
@@ -163,7 +195,7 @@ class ImagesTap:
             length = len(keras.tree.flatten(batch)[0])
             size = size or length
             whole = keras.tree.map_structure(lambda a, s=size: filled(a, s), batch)
-            for name, parts in self._states.predict_on_batch(whole).items():
+            for name, parts in self._measured(whole).items():
                 mean, scatter = parts["mean"][:length], parts["scatter"][:length]
                 if name not in grouped:
                     grouped[name] = GroupedCovariance(mean.shape[-1])
@@ -177,6 +209,13 @@ class ImagesTap:
             raise ValueError("Expected at least one image to measure. Received: none")
         return grouped
 
+    def _measured(self, batch):
+        try:
+            return self._states.predict_on_batch(batch)
+        except ValueError as error:
+            # Keras wraps what a call raises in what the call was given.
+            raise self._states.problem or error from None
+
 
 class _ImageStates(keras.Model):
     """From images to the statistics of each, so that no activations leave the device."""
@@ -186,28 +225,100 @@ class _ImageStates(keras.Model):
         self.watched = watched
         self.model = watched.model
         self.dtypes: dict[str, str] = {}
+        self.problem: ValueError | None = None
         self.built = True
 
     def call(self, images):
         units = keras.tree.flatten(images)[0].shape[0]
         with self.watched.recorded() as seen:
             self.model(images, training=False)
+        try:
+            found = self.watched.samples(seen, units, images)
+        except ValueError as problem:
+            self.problem = problem
+            raise
         states = {}
-        for name, samples in self.watched.samples(seen, units).items():
+        for name, samples in found.items():
             self.dtypes[name] = backend.standardize_dtype(samples.dtype)
             shift = first_sample(samples)
             states[name] = {"shift": shift, **batch_state(samples, shift)._asdict()}
         return states
 
 
-def _recording(call, calls: list):
-    @functools.wraps(call)
-    def recording(*args, **kwargs):
-        output = call(*args, **kwargs)
-        calls.append(output)
-        return output
+@contextmanager
+def _recorded(layers: Mapping[str, keras.layers.Layer]) -> Iterator[dict[str, list]]:
+    """Yields {name: outputs of the layer's calls so far}; gives every `call` back.
 
-    return recording
+    Keras calls a layer without `build` on shapes first, in a graph of its own; these calls
+    are not the forward pass.
+    """
+    seen: dict[str, list] = {name: [] for name in layers}
+    given = {name: vars(layer).get("call") for name, layer in layers.items()}
+    place = _graph()
+
+    def recording(call, calls: list):
+        @functools.wraps(call)
+        def recorded(*args, **kwargs):
+            output = call(*args, **kwargs)
+            if _graph() is place:
+                calls.append(output)
+            return output
+
+        return recorded
+
+    for name, layer in layers.items():
+        object.__setattr__(layer, "call", recording(layer.call, seen[name]))
+    try:
+        yield seen
+    finally:
+        for name, layer in layers.items():
+            if given[name] is None:
+                object.__delattr__(layer, "call")
+            else:
+                object.__setattr__(layer, "call", given[name])
+
+
+def _graph():
+    """Returns what TensorFlow is tracing; None on other backends."""
+    if backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.compat.v1.get_default_graph()
+
+
+class _Function(keras.layers.Layer):
+    """A function, for Keras to run on shapes."""
+
+    def __init__(self, function):
+        super().__init__(autocast=False)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def _symbolic_pass(
+    model: keras.Model, layers: Mapping[str, keras.layers.Layer], inputs, *, training: bool
+) -> dict[str, list]:
+    """Calls the model on shapes alone, and moves no weight, statistic or seed.
+
+    Returns:
+        {name: outputs of the layer's calls}, as in `_recorded`.
+    """
+    shapes = keras.tree.map_structure(
+        lambda x: keras.KerasTensor(x.shape, backend.standardize_dtype(x.dtype)), inputs
+    )
+    found = {}
+
+    def forward(batch):
+        with _recorded(layers) as seen:
+            outputs = model(batch, training=training)
+        found.update(seen)
+        return outputs
+
+    _Function(forward).compute_output_spec(shapes)
+    return found
 
 
 def _output_name(model: keras.Model) -> str:

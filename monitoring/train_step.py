@@ -54,6 +54,7 @@ class TrainStepTap:
         self.accumulate = accumulate
         self._accumulators: dict[str, _Accumulator] = {}
         self._penalty: Any = None
+        self._checked = False
         self._given: dict[str, Any] | None = None
 
     def attach(self) -> None:
@@ -101,16 +102,26 @@ class TrainStepTap:
 
     def _step(self, original, data):
         """One training step with its statistics; runs when Keras traces it, or eagerly."""
+        inputs = self._inputs(data)
+        if inputs is not None and not self._checked and _runs_eagerly():
+            self.watched.check(inputs, training=True)
+        self._checked = True
         with self.watched.recorded() as seen:
             if not self.weight:
                 logs = original(data)
             else:
                 logs = self._penalised(original, data, seen)
-        samples = self.watched.samples(seen, None)
+        samples = self.watched.samples(seen, None, inputs)
         if self.accumulate:
             for name, part in samples.items():
                 self._accumulator(name, part).add(part)
         return logs
+
+    def _inputs(self, data):
+        """Returns what Keras' own training step gives the model; None for a user's own step."""
+        if type(self.watched.model).train_step is not keras.Model.train_step:
+            return None
+        return keras.utils.unpack_x_y_sample_weight(data)[0]
 
     def _accumulator(self, name: str, samples) -> "_Accumulator":
         if name not in self._accumulators:
@@ -168,6 +179,12 @@ class TrainStepTap:
         """Starts the epoch's mean of the penalty anew."""
         if self._penalty is not None:
             self._penalty.assign([0.0, 0.0])
+
+
+def _runs_eagerly() -> bool:
+    import tensorflow as tf
+
+    return tf.executing_eagerly()
 
 
 class _Accumulator:

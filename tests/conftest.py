@@ -11,6 +11,10 @@ import pytest
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--grid", action="store_true", help="also the minutes-long identity grid")
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from monitoring.grouped import GroupedCovariance
-from monitoring.jackknife import T_QUANTILES, enough_units, jackknife
+from monitoring.jackknife import T_QUANTILES, Estimate, enough_units, jackknife
 from monitoring.structure import channel_structure, effective_rank, redundancy_score
 
 
@@ -83,10 +83,19 @@ def test_undefined_for_one_group_or_one_channel(rng, shape):
     assert np.isnan([*redundancy, *rank]).all()
 
 
-def test_how_many_images_would_do(rng):
-    redundancy, _ = both(rng.normal(size=(64, 50, 16)))
-    assert enough_units(redundancy.value, redundancy, 64, 32) == 64
-    assert enough_units(redundancy.value + 0.06, redundancy, 64, 32) == 128
-    wide = redundancy._replace(low=-0.1, high=0.1)
-    assert enough_units(redundancy.value, wide, 64, 32) == 256
-    assert enough_units(redundancy.value, redundancy, 8, 8) == 16
+@pytest.mark.parametrize(
+    "bias, width, units, groups, needed",
+    [
+        (0.00, 0.02, 64, 32, 64),
+        (0.029, 0.001, 64, 32, 64),  # what is left of so small a bias does not matter
+        (0.06, 0.04, 64, 32, 64),  # within the interval
+        (0.10, 0.04, 64, 32, 102),  # (.1 / sqrt(.04 / 8)) to the power of 4 / 3
+        (0.06, 0.001, 64, 32, 128),
+        (0.00, 0.2, 64, 32, 256),
+        (0.00, 0.02, 8, 8, 16),
+        (0.00, 0.02, 1000, 1, 1001),
+    ],
+)
+def test_how_many_images_would_do(bias, width, units, groups, needed):
+    redundancy = Estimate(0.25, 0.25 - width / 2, 0.25 + width / 2)
+    assert enough_units(0.25 + bias, redundancy, units, groups) == needed

@@ -197,15 +197,25 @@ def called_subclassed():
     "model, name, says",
     [
         (twins, "same", "matches several layers of model 'twins': left/same, right/same"),
-        (twins, "nothing", "no layer 'nothing'. Its layers: left, left/same"),
-        (tuples, "states", "'states' returns a list, not one tensor|'states' returns a tuple"),
-        (called_subclassed, "unused", "'unused' is never called. Its layers: inner, inner/mix"),
+        (
+            twins,
+            "nothing",
+            "no layer 'nothing'. Layers that can be watched: left, left/same, right, right/same.",
+        ),
+        (tuples, "states", "'states' returns a (list|tuple), not one tensor"),
+        (
+            called_subclassed,
+            "unused",
+            "'unused' is never called. Layers that can be watched: "
+            "inner, inner/mix, inner/out, head.$",
+        ),
     ],
 )
+@pytest.mark.parametrize("run_eagerly", [False, True])
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of the layer never called
-def test_what_cannot_be_watched_is_an_error_before_the_first_step(model, name, says):
+def test_what_cannot_be_watched_is_an_error_before_the_first_step(model, name, says, run_eagerly):
     model = model()
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
     before = model.get_weights()
     shape = (8, *model.inputs[0].shape[1:]) if getattr(model, "inputs", None) else (8, 4)
     x = np.ones(shape, np.float32)
@@ -239,3 +249,35 @@ def test_watch_prints_and_returns(rng, capsys):
     said = capsys.readouterr().out
     assert "96 channels" in said
     assert "out_relu: not enough samples: 32 of" in said
+
+
+class Unbuilt(keras.Model):
+    """Keras builds it by a first call, on shapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = inner()
+        self.drop, self.head = kl.Dropout(0.5), kl.Dense(1)
+
+    def call(self, x):
+        return self.head(self.drop(self.block(x)))
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_model_not_built_yet_trains_to_the_same_bits(rng, run_eagerly):
+    x = rng.normal(size=(40, 4)).astype("float32")
+    results = []
+    for monitor in (None, NASMonitorCallback(x, ["mix"]), NASMonitorCallback(None, ["mix"])):
+        keras.utils.set_random_seed(0)
+        model = Unbuilt()
+        model.compile("adam", "mse", run_eagerly=run_eagerly)
+        callbacks = [monitor] if monitor else []
+        history = model.fit(x, x[:, :1], batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+        results.append((history.history["loss"], model.get_weights()))
+        if monitor:
+            assert {record.samples for record in monitor.records} == {40}
+    (loss, weights), *watched = results
+    for other_loss, other in watched:
+        assert other_loss == loss
+        for one, two in zip(weights, other, strict=True):
+            np.testing.assert_array_equal(one, two)

@@ -8,8 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from monitoring.files import whole_file
 from training.data import Split, batches
-from training.files import whole_file
 
 ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4

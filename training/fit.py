@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 
 from monitoring import NASMonitorCallback
+from monitoring.files import whole_file
 from training.config import read_config
 from training.data import batches, training_batches
 from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
-from training.files import whole_file
 from training.run import Run, prepare
 
 

@@ -9,15 +9,15 @@ import keras
 
 from models import MODELS
 from monitoring import NASMonitorCallback
+from monitoring.files import whole_file
 from monitoring.taps import Watched
 from training.config import Config
 from training.data import Splits, draw_images, read_splits
-from training.files import whole_file
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
-    *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard"),
+    *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
 )
 
 
