@@ -101,6 +101,20 @@ def test_log_frequency_counts_epochs_and_leaves_nan_between():
         assert np.isnan(history[name]).tolist() == [True, False, True, False, True]
 
 
+@pytest.mark.parametrize(
+    "steps_per_execution, steps", [(1, [0, 3, 6, 11, 14]), (4, [0, 4, 8, 12, 16])]
+)
+def test_images_are_measured_every_few_training_batches(steps_per_execution, steps):
+    model = dummy(learning_rate=0.01)
+    model.compile("sgd", "mse", steps_per_execution=steps_per_execution)
+    monitor = NASMonitorCallback(IMAGES, ["back"], monitor_frequency="batch", log_frequency=3)
+    history = fit(monitor, model, epochs=2, batch_size=32).history
+    assert [record.step for record in monitor.records] == steps
+    assert {(record.source, record.images) for record in monitor.records} == {("images", 256)}
+    assert monitor.records[-1].redundancy_score == monitor.get_metrics()["redundancy"][-1]
+    assert history["redundancy"][-1] == monitor.records[-1].redundancy_score
+
+
 def test_get_metrics_lists_means_over_probes():
     monitor = NASMonitorCallback(IMAGES)
     fit(monitor, epochs=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monitoring import RunningCovariance, channel_metrics, covariance_redundancy
-from monitoring.metrics import verdict
+from monitoring.metrics import METRIC_NAMES, verdict
 from monitoring.structure import channel_structure
 
 COUNT = 4096
@@ -236,3 +236,17 @@ def test_intervals_are_left_undefined_by_the_plain_formula(rng):
     m = metrics(rng.normal(size=(500, 4)))
     for name in ("redundancy_low", "redundancy_high", "effective_rank_low", "drift_share"):
         assert math.isnan(getattr(m, name))
+
+
+def test_null_lines_of_independent_channels_are_as_documented():
+    c, n = 32, 2000
+    found = [metrics(np.random.default_rng(seed).normal(size=(n, c))) for seed in range(20)]
+    mean = {name: np.mean([getattr(one, name) for one in found]) for name in METRIC_NAMES}
+    q = np.sqrt(c / n)
+    assert mean["redundancy_score"] == pytest.approx((c - 1) / (n + c - 1), rel=0.03)
+    assert mean["feature_correlation"] == pytest.approx(np.sqrt(2 / (np.pi * n)), rel=0.03)
+    assert mean["condition_number"] == pytest.approx(((1 + q) / (1 - q)) ** 2, rel=0.1)
+    assert mean["decov"] == pytest.approx(c * (c - 1) / (2 * n), rel=0.03)
+    assert mean["effective_rank"] == pytest.approx(c, rel=0.02)
+    assert mean["intrinsic_dimension"] == np.ceil(0.99 * c)
+    assert mean["dead_channels"] == mean["duplicate_channels"] == mean["negligible_channels"] == 0
