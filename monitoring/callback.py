@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from math import nan
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger, RecordLogger
 from monitoring.records import (
+    Measurement,
     ProbeRecord,
-    ProbeSnapshot,
     ignoring_nan,
     metric_lists,
     summarise,
@@ -22,9 +22,9 @@ from monitoring.records import (
 from monitoring.taps import ImagesTap, Watched
 from monitoring.tensorboard import TensorBoardLogger
 from monitoring.train_step import TrainStepTap
+from monitoring.worker import Worker
 
 START = -1  # the epoch of the null line, measured before the first step
-Pairs = list[tuple[ProbeRecord, ProbeSnapshot]]
 
 
 class NASMonitorCallback(keras.callbacks.Callback):
@@ -108,8 +108,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self.monitor_frequency, self.log_frequency = monitor_frequency, log_frequency
         self.redundancy_weight, self.redundancy_warmup = redundancy_weight, redundancy_warmup
         self.data_format = data_format
-        self.records: list[ProbeRecord] = []
-        self.seconds = 0.0
+        self.seconds = 0.0  # that the training has waited
+        self._records: list[ProbeRecord] = []
+        self._worker: Worker | None = None
         self._images: ImagesTap | None = None
         self._step: TrainStepTap | None = None
         self._files = [] if loggers is not None or log_dir is None else _file_loggers(Path(log_dir))
@@ -150,7 +151,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Starts a new list of records; finds and, given images, measures the layers."""
         self.detach()
-        self.records, self.seconds = [], 0.0
+        self._records, self.seconds = [], 0.0
         watched = self._attach()
         if self.monitor_data is None or self.redundancy_weight:
             self._step = TrainStepTap(
@@ -161,8 +162,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
             )
         console = [ConsoleLogger()] if self.params.get("verbose") else []
         self._loggers = [*console, *self._files] if self._given is None else self._given
+        self._worker = Worker()
         if self._images is not None:
-            self._record(self._measure(START))
+            self._record(START)
         if self._step is not None:
             self._step.attach()
 
@@ -179,7 +181,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
             self._window = self._batches
             if keras.backend.backend() == "jax":
                 self.model.jax_state_sync()
-            self._last = self._record(self._measure(self._epoch, close=True))
+            self._last = self._record(self._epoch)
 
     def on_epoch_end(self, epoch, logs=None):
         """Measures where it is due, and adds `redundancy` to the logs."""
@@ -188,24 +190,42 @@ class NASMonitorCallback(keras.callbacks.Callback):
         else:
             due = self._images is None and self._batches > self._window
         if due:
-            self._last = self._record(self._measure(epoch, close=True))
+            self._last = self._record(epoch)
         if logs is not None:
             logs["redundancy"] = ignoring_nan(np.mean, list(self._last.values()))
             for name in self._watched.layers:
                 logs[f"redundancy/{name.removeprefix('probe_')}"] = self._last.get(name, nan)
 
     def on_train_end(self, logs=None):
-        """Closes the loggers and gives the training step back."""
+        """Waits for the last records, closes the loggers and gives the training step back."""
         self.detach()
 
     def detach(self) -> None:
-        """Closes the loggers and puts everything back; needed only after an exception."""
+        """Puts everything back and closes the loggers; needed only after an exception.
+
+        Raises:
+            Exception: What a logger raised and nobody has seen yet.
+        """
         if self._step is not None:
             self._step.detach()
         self._images = self._step = None
-        for logger in self._loggers:
-            logger.close()
-        self._loggers = []
+        worker, self._worker = self._worker, None
+        start = time.perf_counter()
+        try:
+            if worker is not None:
+                worker.close()
+        finally:
+            loggers, self._loggers = self._loggers, []
+            for logger in loggers:
+                logger.close()
+            self.seconds += time.perf_counter() - start
+
+    @property
+    def records(self) -> list[ProbeRecord]:
+        """The records of the last, or the running, training, in order."""
+        if self._worker is not None:
+            self._worker.drain()
+        return self._records
 
     def compute_redundancy(self) -> dict[str, ProbeRecord]:
         """Measures now, logging nothing and leaving the window of batches open.
@@ -223,7 +243,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
         if self._images is None and self._step is None:
             self._attach()
         epoch = self.records[-1].epoch if self.records else 0
-        return {record.probe: record for record, _ in self._measure(epoch)}
+        found = self._measure(epoch, close=False)
+        return {measured.probe: summarise(measured)[0] for measured in found}
 
     def get_metrics(self) -> dict:
         """Returns the records as lists, one entry for each measurement after the start.
@@ -246,8 +267,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
             self._images = ImagesTap(self._watched)
         return self._watched
 
-    def _measure(self, epoch: int, *, close: bool = False) -> Pairs:
-        """Returns a record and a snapshot for each layer, and what they cost on each."""
+    def _measure(self, epoch: int, *, close: bool) -> list[Measurement]:
+        """Measures each layer, up to its redundancy."""
         start = time.perf_counter()
         seen: Mapping[str, tuple[GroupedCovariance, float]]
         if self._images is not None:
@@ -259,21 +280,30 @@ class NASMonitorCallback(keras.callbacks.Callback):
             seen = self._step.take() if close else self._step.peek()
         optimizer = getattr(self.model, "optimizer", None)
         step = int(optimizer.iterations) if optimizer else 0
-        pairs = [
-            summarise(grouped, drift, probe=name, source=source, epoch=epoch, step=step)
+        found = [
+            Measurement(grouped, name, source, epoch, step, drift)
             for name, (grouped, drift) in seen.items()
         ]
-        elapsed = time.perf_counter() - start
-        self.seconds += elapsed
-        return [(replace(record, seconds=elapsed / len(pairs)), shot) for record, shot in pairs]
+        for measured in found:
+            measured.seconds = (time.perf_counter() - start) / len(found)
+        return found
 
-    def _record(self, pairs: Pairs) -> dict[str, float]:
-        """Keeps and logs what was measured; returns {layer name: redundancy}."""
-        for record, snapshot in pairs:
-            self.records.append(record)
-            for logger in self._loggers:
-                logger.write(record, snapshot)
-        return {record.probe: record.redundancy_score for record, _ in pairs}
+    def _record(self, epoch: int) -> dict[str, float]:
+        """Measures, has it recorded and logged, and returns {layer name: redundancy}."""
+        assert self._worker is not None
+        start = time.perf_counter()
+        found = self._measure(epoch, close=True)
+        for measured in found:
+            self._worker.submit(partial(self._write, measured), measured.grouped.nbytes)
+        self.seconds += time.perf_counter() - start
+        return {measured.probe: measured.redundancy.score for measured in found}
+
+    def _write(self, measured: Measurement) -> None:
+        """Makes a record and logs it, on the worker's thread."""
+        record, snapshot = summarise(measured)
+        self._records.append(record)
+        for logger in self._loggers:
+            logger.write(record, snapshot)
 
 
 def _file_loggers(folder: Path) -> list[RecordLogger]:

@@ -28,9 +28,9 @@ class CovarianceState(NamedTuple):
 def batch_state(samples, shift) -> CovarianceState:
     """Measures one batch, or each of several units at once, relative to `shift`.
 
-    Subtracting first a value near the mean keeps float32 exact where the mean is many
-    deviations away from zero. Centring by the batch's own mean is done twice: the first
-    mean is inexact where `shift` happens to be an outlier.
+    Samples are centred by their own mean before anything is squared, which keeps float32
+    exact where the mean is many deviations away from zero. That mean is rounded; what it
+    leaves is measured on the centred samples and taken out of mean and scatter.
 
     Args:
         samples: (..., samples, channels), any real dtype; axes before are units.
@@ -41,13 +41,15 @@ def batch_state(samples, shift) -> CovarianceState:
         the count is that of one unit, and the mean is relative to `shift`.
     """
     dtype = _accumulation_dtype(samples)
-    samples = ops.cast(samples, dtype) - ops.cast(shift, dtype)
+    samples = ops.cast(samples, dtype)
+    count = ops.shape(samples)[-2]
     mean = ops.mean(samples, axis=-2)  # (..., channels)
     centred = samples - mean[..., None, :]
     residual = ops.mean(centred, axis=-2)
-    centred, mean = centred - residual[..., None, :], mean + residual
     scatter = ops.matmul(ops.swapaxes(centred, -1, -2), centred)  # (..., channels, channels)
-    return CovarianceState(ops.cast(ops.shape(samples)[-2], "int32"), mean, scatter)
+    scatter -= ops.cast(count, dtype) * residual[..., :, None] * residual[..., None, :]
+    mean = mean - ops.cast(shift, dtype) + residual
+    return CovarianceState(ops.cast(count, "int32"), mean, scatter)
 
 
 def first_sample(activations):

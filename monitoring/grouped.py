@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitoring.covariance import CovarianceState, RunningCovariance, merge_states
+from monitoring.covariance import CovarianceState, RunningCovariance
 
 
 class GroupedCovariance:
@@ -22,7 +22,7 @@ class GroupedCovariance:
         >>> shift = images[0, 0]
         >>> for part in (images[:32], images[32:]):
         ...     grouped.add_units(shift, *map(np.asarray, batch_state(part, shift)))
-        >>> grouped.units, len(grouped.groups), grouped.total().count
+        >>> grouped.units, len(grouped.groups.count), grouped.total().count
         (40, 32, 240)
     """
 
@@ -31,20 +31,30 @@ class GroupedCovariance:
         self.size = 32 if channels <= 512 else 16
         self.units = 0
         self.dtype = "float32"
+        # In float64 the groups of 2048 channels would take half a gigabyte.
+        self._dtype = np.float64 if self.size == 32 else np.float32
         self._states = CovarianceState(
             np.zeros(self.size, np.int64),
             np.zeros((self.size, channels)),
-            np.zeros((self.size, channels, channels)),
+            np.zeros((self.size, channels, channels), self._dtype),
         )
 
     @property
-    def groups(self) -> list[CovarianceState]:
-        """The states of the groups that have seen anything, one for each."""
-        return [
-            CovarianceState(int(count), mean, scatter)
-            for count, mean, scatter in zip(*self._states, strict=True)
-            if count
-        ]
+    def groups(self) -> CovarianceState:
+        """The states of the groups that have seen anything, along a leading axis.
+
+        The scatter is in float32 where the device's own sums are all that came, and above
+        512 channels.
+        """
+        seen = self._states.count > 0
+        if seen.all():
+            return self._states
+        return CovarianceState(*(part[seen] for part in self._states))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(part.nbytes for part in self._states)
 
     def add_units(self, shift, count, mean, scatter, *, dtype: str = "float32") -> None:
         """Adds the next units, at most as many as there are groups.
@@ -83,28 +93,42 @@ class GroupedCovariance:
         """Returns the covariance over all groups."""
         running = RunningCovariance(self.channels)
         running.dtype = self.dtype
-        for group in self.groups:
-            running.join(group)
+        if self.units:
+            running.join(joined(self.groups))
         return running
 
     def _merge_rows(self, rows: np.ndarray, added: CovarianceState) -> None:
+        count, mean, scatter = self._states
+        if not self.units and len(rows) == self.size:
+            self._states = CovarianceState(added.count.copy(), added.mean, added.scatter)
+            return
+        if scatter.dtype != self._dtype or not scatter.flags.writeable:
+            scatter = np.array(scatter, self._dtype)
+            self._states = CovarianceState(count, mean, scatter)
         with np.errstate(invalid="ignore", over="ignore"):
-            merged = merge_states(CovarianceState(*(part[rows] for part in self._states)), added)
-        for part, new in zip(self._states, merged, strict=True):
-            part[rows] = new
+            # One group at a time: its scatter fits into the processor's cache.
+            for row, number, centre, part in zip(rows, *added, strict=True):
+                delta, share = centre - mean[row], number / (count[row] + number)
+                scatter[row] += part
+                scatter[row] += np.outer(delta * (count[row] * share), delta)
+                mean[row] += delta * share
+                count[row] += number
+
+
+def joined(states: CovarianceState) -> CovarianceState:
+    """Joins states along a leading axis into one, in float64."""
+    total = states.count.sum()
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = states.count @ states.mean / total
+        deviations = states.mean - mean
+        between = (deviations * states.count[:, None]).T @ deviations
+        for scatter in states.scatter:
+            between += scatter
+    return CovarianceState(int(total), mean, between)
 
 
 def _host_state(shift, count, mean, scatter) -> CovarianceState:
-    """Returns states of several units in float64, their means no longer relative."""
+    """Returns states of several units, their means in float64 and no longer relative."""
     mean = np.asarray(shift, np.float64) + np.asarray(mean, np.float64)
     count = np.broadcast_to(np.asarray(count, np.int64), len(mean))
-    return CovarianceState(count, mean, np.asarray(scatter, np.float64))
-
-
-def leave_out(total: CovarianceState, part: CovarianceState) -> CovarianceState:
-    """Returns `total` without `part`, the inverse of `merge_states`, for NumPy in float64."""
-    count = total.count - part.count
-    mean = total.mean + (total.mean - part.mean) * (part.count / count)
-    delta = part.mean - mean
-    between = np.outer(delta, delta) * (count * part.count / total.count)
-    return CovarianceState(count, mean, total.scatter - part.scatter - between)
+    return CovarianceState(count, mean, np.asarray(scatter))

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from monitoring.covariance import CovarianceState
-from monitoring.grouped import GroupedCovariance, leave_out
-from monitoring.structure import ChannelStructure, effective_rank, redundancy_score
+from monitoring.grouped import GroupedCovariance, joined
+from monitoring.structure import effective_rank
 
 # Student's t at 97.5 % for 1, 2, ... 31 degrees of freedom.
 T_QUANTILES = (
@@ -31,46 +31,49 @@ MINIMUM_GROUPS = 16
 WIDEST_INTERVAL = 0.1
 NO_BIAS = 0.03  # what the correction leaves of this is under 0.002
 
+CHUNK = 2**17  # elements of scatters in work at once: a megabyte stays in the cache
+
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
 
-def jackknife(
-    grouped: GroupedCovariance, structure: ChannelStructure | None, *, rank: bool = True
-) -> tuple[Estimate, Estimate]:
-    """Estimates redundancy and channels in use with 95 % intervals.
+def redundancy_jackknife(
+    grouped: GroupedCovariance, live: np.ndarray, redundancy: float
+) -> Estimate:
+    """Estimates redundancy with its 95 % interval, from norms alone.
 
     The live channels are fixed by all images. The interval is about these images under
     these weights: what another draw of images like them would give.
 
     Args:
         grouped: What was accumulated.
-        structure: Of `grouped.total()`.
-        rank: Whether to estimate the effective rank, which takes an eigendecomposition a
-            group. Defaults to True.
+        live: Which channels vary over all of it, (channels,) of bool.
+        redundancy: By the plain formula.
 
     Returns:
-        Redundancy and effective rank; undefined for fewer than 2 groups or live channels.
+        Undefined for fewer than 2 groups or live channels.
 
     Reference:
         Busing, Meijer, van der Leeden 1999, Delete-m jackknife for unequal m, Statistics
         and Computing 9.
     """
+    groups, channels = grouped.groups, int(live.sum())
+    if channels < 2 or len(groups.count) < 2:
+        return UNDEFINED
+    replicates = np.concatenate([_energies(rest) for rest in _left_out(groups, live)])
+    return _estimate(redundancy, 1 - channels / replicates, groups.count)
+
+
+def rank_jackknife(grouped: GroupedCovariance, live: np.ndarray, rank: float) -> Estimate:
+    """Estimates channels in use, as `redundancy_jackknife`; an eigendecomposition a group."""
     groups = grouped.groups
-    if structure is None or len(structure.eigenvalues) < 2 or len(groups) < 2:
-        return UNDEFINED, UNDEFINED
-    replicates = np.array(
-        [
-            (redundancy_score(r), effective_rank(np.linalg.eigvalsh(r)) if rank else np.nan)
-            for r in _replicates(groups, structure.live)
-        ]
-    )
-    counts = np.array([group.count for group in groups])
-    redundancy = redundancy_score(structure.correlation)
-    in_use = effective_rank(structure.eigenvalues)
-    return (
-        _estimate(redundancy, replicates[:, 0], counts),
-        _estimate(in_use, replicates[:, 1], counts) if rank else UNDEFINED,
-    )
+    if live.sum() < 2 or len(groups.count) < 2:
+        return UNDEFINED
+    replicates = [
+        effective_rank(np.maximum(eigenvalues, 0))
+        for rest in _left_out(groups, live)
+        for eigenvalues in np.linalg.eigvalsh(_correlations(rest))
+    ]
+    return _estimate(rank, np.array(replicates), groups.count)
 
 
 def enough_units(plugin: float, redundancy: Estimate, units: int, groups: int) -> int:
@@ -94,30 +97,62 @@ def enough_units(plugin: float, redundancy: Estimate, units: int, groups: int) -
     return ceil(units * more)
 
 
-def _replicates(groups: list[CovarianceState], live: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the correlation of the live channels with each group left out in turn."""
-    block = np.ix_(live, live)
-    parts = [CovarianceState(g.count, g.mean[live], g.scatter[block]) for g in groups]
-    total = _sum(parts)
-    for part in parts:
-        scatter = leave_out(total, part).scatter
-        variances = np.diag(scatter)
+class _Rest(NamedTuple):
+    """What is left of all groups without one, for several of them.
+
+    The scatter is `scatter` - weight delta delta'.
+    """
+
+    scatter: np.ndarray  # (groups, channels, channels)
+    delta: np.ndarray  # (groups, channels)
+    weight: np.ndarray  # (groups,)
+    scale: np.ndarray  # 1 / deviation; 0 for a channel that varied in the group alone
+
+
+def _left_out(groups: CovarianceState, live: np.ndarray) -> Iterator[_Rest]:
+    """Yields the live channels' scatter with each group left out in turn, a few at once."""
+    if not live.all():
+        rows = np.flatnonzero(live)
+        scatter = groups.scatter[:, rows[:, None], rows]
+        groups = CovarianceState(groups.count, groups.mean[:, live], scatter)
+    total = joined(groups)
+    rest = total.count - groups.count
+    mean = total.mean + (total.mean - groups.mean) * (groups.count / rest)[:, None]
+    delta, weight = groups.mean - mean, rest * groups.count / total.count
+    step = max(1, CHUNK // total.scatter.size)
+    for start in range(0, len(groups.count), step):
+        part = slice(start, start + step)
+        scatter = total.scatter - groups.scatter[part]
+        variances = np.diagonal(scatter, axis1=1, axis2=2) - weight[part, None] * delta[part] ** 2
         # What is left of a channel that varies in one group alone is rounding.
         varies = variances > 1e-12 * np.diag(total.scatter)
-        deviations = np.where(varies, np.sqrt(np.maximum(variances, 0)), np.inf)
-        correlation = np.clip(scatter / np.outer(deviations, deviations), -1.0, 1.0)
-        np.fill_diagonal(correlation, 1.0)
-        yield correlation
+        scale = np.where(varies, 1 / np.sqrt(np.where(varies, variances, 1.0)), 0.0)
+        yield _Rest(scatter, delta[part], weight[part], scale)
 
 
-def _sum(parts: list[CovarianceState]) -> CovarianceState:
-    """Joins all states, in float64."""
-    counts = np.array([part.count for part in parts])
-    means = np.stack([part.mean for part in parts])
-    mean = counts @ means / counts.sum()
-    deviations = means - mean
-    between = (deviations * counts[:, None]).T @ deviations
-    return CovarianceState(int(counts.sum()), mean, sum(p.scatter for p in parts) + between)
+def _energies(rest: _Rest) -> np.ndarray:
+    """Returns the squared norm of each correlation, (groups,), without forming it."""
+    scatter, delta, weight, scale = rest
+    precision = scale**2
+    scaled = delta * precision
+    cross = (np.matmul(scatter, scaled[..., None])[..., 0] * scaled).sum(axis=1)
+    own = (delta * scaled).sum(axis=1)
+    np.square(scatter, out=scatter)
+    energy = (np.matmul(scatter, precision[..., None])[..., 0] * precision).sum(axis=1)
+    constant = (scale == 0).sum(axis=1)  # ones on the diagonal, nothing beside them
+    return energy - 2 * weight * cross + (weight * own) ** 2 + constant
+
+
+def _correlations(rest: _Rest) -> np.ndarray:
+    """Returns the correlations, (groups, channels, channels), ones on the diagonal."""
+    scatter, delta, weight, scale = rest
+    scatter -= (delta * weight[:, None])[:, :, None] * delta[:, None, :]
+    scatter *= scale[:, :, None]
+    scatter *= scale[:, None, :]
+    np.clip(scatter, -1.0, 1.0, out=scatter)
+    diagonal = np.arange(scatter.shape[-1])
+    scatter[:, diagonal, diagonal] = 1.0
+    return scatter
 
 
 def _estimate(value: float, replicates: np.ndarray, counts: np.ndarray) -> Estimate:

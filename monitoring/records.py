@@ -3,14 +3,27 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
 from monitoring.covariance import RunningCovariance
 from monitoring.grouped import GroupedCovariance
-from monitoring.jackknife import Estimate, enough_units, jackknife
+from monitoring.jackknife import (
+    UNDEFINED,
+    Estimate,
+    enough_units,
+    rank_jackknife,
+    redundancy_jackknife,
+)
 from monitoring.metrics import structure_metrics, verdict
-from monitoring.structure import ChannelStructure, channel_structure
+from monitoring.structure import (
+    ChannelStructure,
+    channel_structure,
+    correlation_of,
+    live_channels,
+    redundancy_score,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,8 @@ class ProbeRecord:
         channels: Channels of the layer.
         redundancy_plugin: The redundancy by the plain formula.
         verdict: "ok", or in words what the numbers lack.
-        seconds: Wall time of the measurement, shared evenly among its probes.
+        seconds: Wall time that the training waited for the measurement, shared evenly among
+            its probes.
 
     The other fields are those of `monitoring.metrics.ChannelMetrics`.
     """
@@ -94,47 +108,87 @@ class ProbeSnapshot:
     duplicates: Mapping[int, tuple[int, int]]
 
 
-def summarise(
-    grouped: GroupedCovariance,
-    drift_share: float = math.nan,
-    *,
-    probe: str,
-    source: str,
-    epoch: int,
-    step: int,
-) -> tuple[ProbeRecord, ProbeSnapshot]:
-    """Turns what was accumulated at one probe into its record and its snapshot.
+class Redundancy(NamedTuple):
+    """What a measurement says on the spot, before any eigenvalue is computed.
 
-    The record's `seconds` is 0: who measured knows how long it took.
+    Attributes:
+        total: Everything accumulated.
+        plugin: Redundancy by the plain formula; nan where undefined.
+        estimate: The same corrected for bias, and its interval.
     """
-    running = grouped.total()
-    structure = channel_structure(running)
-    metrics = structure_metrics(structure, running.count)
-    redundancy, rank = jackknife(grouped, structure)
-    values = asdict(metrics) | {"drift_share": drift_share}
-    if not math.isnan(redundancy.value):
+
+    total: RunningCovariance
+    plugin: float
+    estimate: Estimate
+
+    @property
+    def score(self) -> float:
+        """The corrected value, or the plain one where there is no other."""
+        return self.plugin if math.isnan(self.estimate.value) else self.estimate.value
+
+
+@dataclass
+class Measurement:
+    """What was accumulated at one probe, and its redundancy, computed from norms alone.
+
+    Attributes:
+        grouped: What was accumulated.
+        probe: The record's, as the next four.
+        source: "images" or "batches".
+        epoch: Epoch index.
+        step: Optimizer steps so far.
+        drift_share: nan for images.
+        seconds: Share of the time that the training waited.
+        redundancy: Of `grouped`.
+    """
+
+    grouped: GroupedCovariance
+    probe: str
+    source: str
+    epoch: int
+    step: int
+    drift_share: float = math.nan
+    seconds: float = 0.0
+
+    def __post_init__(self):
+        """Computes the redundancy."""
+        self.redundancy = _redundancy(self.grouped)
+
+
+def summarise(measurement: Measurement) -> tuple[ProbeRecord, ProbeSnapshot]:
+    """Turns what was accumulated at one probe into its record and its snapshot."""
+    grouped, redundancy = measurement.grouped, measurement.redundancy
+    probe, epoch, step = measurement.probe, measurement.epoch, measurement.step
+    total, plugin, estimate = redundancy
+    structure = channel_structure(total)
+    metrics = structure_metrics(structure, total.count)
+    values = asdict(metrics) | {
+        "drift_share": measurement.drift_share,
+        "redundancy_score": redundancy.score,
+    }
+    if structure is not None and not math.isnan(estimate.value):
+        rank = rank_jackknife(grouped, structure.live, metrics.effective_rank)
         values |= {
-            "redundancy_score": redundancy.value,
-            "redundancy_low": redundancy.low,
-            "redundancy_high": redundancy.high,
+            "redundancy_low": estimate.low,
+            "redundancy_high": estimate.high,
             "effective_rank": rank.value,
             "effective_rank_low": rank.low,
             "effective_rank_high": rank.high,
         }
     record = ProbeRecord(
         probe=probe,
-        source=source,
+        source=measurement.source,
         epoch=epoch,
         step=step,
         images=grouped.units,
-        samples=running.count,
-        channels=running.channels,
-        redundancy_plugin=metrics.redundancy_score,
-        verdict=_verdict(grouped, structure, redundancy, metrics.redundancy_score, source),
-        seconds=0.0,
+        samples=total.count,
+        channels=total.channels,
+        redundancy_plugin=plugin,
+        verdict=_verdict(measurement, structure),
+        seconds=measurement.seconds,
         **values,
     )
-    snapshot = ProbeSnapshot(probe, epoch, step, running.mean, *_arrays(structure, running))
+    snapshot = ProbeSnapshot(probe, epoch, step, total.mean, *_arrays(structure, total))
     return record, snapshot
 
 
@@ -171,17 +225,28 @@ def ignoring_nan(reduce, values: Sequence[float]) -> float:
     return float(reduce(defined)) if defined else math.nan
 
 
-def _verdict(grouped, structure, redundancy: Estimate, plugin: float, source: str) -> str:
+def _redundancy(grouped: GroupedCovariance) -> Redundancy:
+    total = grouped.total()
+    covariance = total.covariance()
+    if np.isfinite(covariance).all():
+        live = live_channels(covariance, total.mean, total.dtype)
+        if live.sum() >= 2:
+            plugin = redundancy_score(correlation_of(covariance[np.ix_(live, live)]))
+            return Redundancy(total, plugin, redundancy_jackknife(grouped, live, plugin))
+    return Redundancy(total, math.nan, UNDEFINED)
+
+
+def _verdict(measurement: Measurement, structure: ChannelStructure | None) -> str:
     """Says "ok", or what the numbers lack and how many images or batches would do."""
-    said = verdict(structure, grouped.total().count)
+    total, plugin, estimate = measurement.redundancy
+    said = verdict(structure, total.count)
     if said != "ok":
         return said
-    needed = enough_units(plugin, redundancy, grouped.units, len(grouped.groups))
-    return (
-        said
-        if needed <= grouped.units
-        else f"not enough samples: {grouped.units} of {needed} units"
-    )
+    grouped = measurement.grouped
+    needed = enough_units(plugin, estimate, grouped.units, len(grouped.groups.count))
+    if needed <= grouped.units:
+        return said
+    return f"not enough samples: {grouped.units} of {needed} {measurement.source}"
 
 
 def _arrays(structure: ChannelStructure | None, running: RunningCovariance):

@@ -35,12 +35,17 @@ def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure
     covariance = running_covariance.covariance()
     if not np.isfinite(covariance).all():
         return None
-    eps = float(ml_dtypes.finfo(running_covariance.dtype).eps)
-    live = np.diag(covariance) > (8 * eps * np.abs(running_covariance.mean)) ** 2
-    correlation = _correlation(covariance[np.ix_(live, live)])
+    live = live_channels(covariance, running_covariance.mean, running_covariance.dtype)
+    correlation = correlation_of(covariance[np.ix_(live, live)])
     eigenvalues = np.maximum(np.linalg.eigvalsh(correlation)[::-1], 0.0)
     duplicates = _duplicates(correlation, np.flatnonzero(live))
     return ChannelStructure(covariance, live, correlation, eigenvalues, duplicates)
+
+
+def live_channels(covariance: np.ndarray, mean: np.ndarray, dtype: str) -> np.ndarray:
+    """Returns which channels vary more than a constant would in `dtype`, (channels,) of bool."""
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    return np.diag(covariance) > (8 * eps * np.abs(mean)) ** 2
 
 
 def redundancy_score(correlation: np.ndarray) -> float:
@@ -55,7 +60,7 @@ def effective_rank(eigenvalues: np.ndarray) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def _correlation(covariance: np.ndarray) -> np.ndarray:
+def correlation_of(covariance: np.ndarray) -> np.ndarray:
     """Returns the correlation of channels that all vary, exact ones on the diagonal."""
     deviations = np.sqrt(np.diag(covariance))
     correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)

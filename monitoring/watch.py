@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from monitoring.loggers import print_table
-from monitoring.records import ProbeRecord, summarise
+from monitoring.records import Measurement, ProbeRecord, summarise
 from monitoring.taps import ImagesTap, Watched
 
 
@@ -44,7 +44,7 @@ def watch(
     tap = ImagesTap(Watched(model, layers, data_format))
     step = int(model.optimizer.iterations) if getattr(model, "optimizer", None) else 0
     records = [
-        summarise(grouped, probe=name, source=tap.source, epoch=0, step=step)[0]
+        summarise(Measurement(grouped, name, tap.source, epoch=0, step=step))[0]
         for name, grouped in tap.measure(images).items()
     ]
     print_table(records)

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from monitoring.covariance import batch_state
 from monitoring.grouped import GroupedCovariance
-from monitoring.records import summarise
+from monitoring.records import Measurement, summarise
 from monitoring.structure import effective_rank, redundancy_score
 
 # Channels mixed by a fixed matrix: their correlation is known without drawing any.
@@ -93,7 +93,7 @@ def measure(images: np.ndarray):
     for start in range(0, len(samples), grouped.size):
         part = slice(start, start + grouped.size)
         grouped.add_units(shift, count, mean[part], scatter[part], dtype="float32")
-    return summarise(grouped, probe="probe", source="images", epoch=0, step=0)[0]
+    return summarise(Measurement(grouped, "probe", "images", epoch=0, step=0))[0]
 
 
 def row(draw: Draw, redundancy: float, rank: float, draws: int) -> list[float]:

@@ -4,7 +4,7 @@ from sklearn.covariance import EmpiricalCovariance
 
 from monitoring import GroupedCovariance, RunningCovariance, covariance_redundancy
 from monitoring.covariance import CovarianceState, batch_state, merge_states
-from monitoring.grouped import leave_out
+from monitoring.grouped import joined
 
 CHANNELS = 12
 
@@ -182,26 +182,39 @@ def grouped(x, chunk=None):
 def test_groups_hold_every_32nd_image(rng, chunk):
     x = samples(rng, ratio=1e3, count=70 * 20).reshape(70, 20, CHANNELS)
     result = grouped(x, chunk)
-    assert (result.units, len(result.groups)) == (70, 32)
+    assert (result.units, len(result.groups.count)) == (70, 32)
     assert relative_error(result.total(), x.reshape(-1, CHANNELS)) < 1e-5
-    for number, group in enumerate(result.groups):
-        own = x[number::32].reshape(-1, CHANNELS)
-        assert group.count == len(own)
-        np.testing.assert_allclose(group.mean, own.mean(axis=0, dtype=float), rtol=1e-6)
+    for number, (count, mean, scatter) in enumerate(zip(*result.groups, strict=True)):
+        own = x[number::32].reshape(-1, CHANNELS).astype(np.float64)
+        assert count == len(own)
+        np.testing.assert_allclose(mean, own.mean(axis=0), rtol=1e-6)
+        covariance = np.cov(own, rowvar=False)
+        np.testing.assert_allclose(scatter / (len(own) - 1), covariance, atol=1e-5)
 
 
 def test_fewer_images_are_fewer_groups_and_wide_layers_have_sixteen(rng):
-    assert len(grouped(rng.normal(size=(5, 9, 4))).groups) == 5
+    assert len(grouped(rng.normal(size=(5, 9, 4))).groups.count) == 5
     assert GroupedCovariance(513).size == 16
 
 
-def test_leaving_out_is_the_inverse_of_merging(rng):
+def test_joined_groups_are_all_samples(rng):
     x = samples(rng, ratio=100).astype(np.float64)
-    parts = [
-        CovarianceState(len(p), p.mean(axis=0), np.cov(p, rowvar=False) * (len(p) - 1))
-        for p in (x[:500], x[500:])
-    ]
-    rest = leave_out(merge_states(*parts), parts[0])
-    assert rest.count == parts[1].count
-    np.testing.assert_allclose(rest.mean, parts[1].mean, rtol=1e-10)
-    np.testing.assert_allclose(rest.scatter, parts[1].scatter, rtol=1e-8)
+    parts = [x[:3], x[3:500], x[500:]]
+    states = CovarianceState(
+        np.array([len(p) for p in parts]),
+        np.stack([p.mean(axis=0) for p in parts]),
+        np.stack([np.cov(p, rowvar=False) * (len(p) - 1) for p in parts]),
+    )
+    total = joined(states)
+    assert total.count == len(x)
+    np.testing.assert_allclose(total.mean, x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(total.scatter, np.cov(x, rowvar=False) * (len(x) - 1), rtol=1e-9)
+
+
+def test_groups_of_a_wide_layer_stay_under_300_mb():
+    assert GroupedCovariance(2048).nbytes < 300e6
+
+
+def test_groups_of_a_wide_layer_are_accurate(rng):
+    x = (rng.normal(size=(40, 6, 600)) + 1e3).astype(np.float32)
+    assert relative_error(grouped(x).total(), x.reshape(-1, 600)) < 1e-5

@@ -3,7 +3,13 @@ import pytest
 from scipy import stats
 
 from monitoring.grouped import GroupedCovariance
-from monitoring.jackknife import T_QUANTILES, Estimate, enough_units, jackknife
+from monitoring.jackknife import (
+    T_QUANTILES,
+    Estimate,
+    enough_units,
+    rank_jackknife,
+    redundancy_jackknife,
+)
 from monitoring.structure import channel_structure, effective_rank, redundancy_score
 
 
@@ -21,7 +27,12 @@ def grouped(x):
 
 def both(x):
     group = grouped(x)
-    return jackknife(group, channel_structure(group.total()))
+    structure = channel_structure(group.total())
+    plain = redundancy_score(structure.correlation) if structure.live.sum() > 1 else np.nan
+    return (
+        redundancy_jackknife(group, structure.live, plain),
+        rank_jackknife(group, structure.live, effective_rank(structure.eigenvalues)),
+    )
 
 
 def scores(x):
@@ -75,6 +86,15 @@ def test_a_channel_that_varies_in_one_group_alone(rng):
     x[1:, :, 2] = 0
     redundancy, rank = both(x)
     assert np.isfinite([*redundancy, *rank]).all()
+
+
+def test_live_channels_alone_count_and_wide_layers_are_done_in_parts(rng, monkeypatch):
+    x = rng.normal(size=(40, 6, 12)) @ rng.normal(size=(12, 12))
+    whole = both(x)
+    monkeypatch.setattr("monitoring.jackknife.CHUNK", 300)
+    dead = np.concatenate([x[..., :5], np.zeros((40, 6, 2)), x[..., 5:]], axis=-1)
+    for one, other in zip(whole, both(dead), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(1, 50, 4), (40, 10, 1)])

@@ -10,7 +10,7 @@ import pytest
 from monitoring import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger
 from monitoring.metrics import METRIC_NAMES
-from monitoring.records import COLUMNS, summarise
+from monitoring.records import COLUMNS, Measurement, summarise
 
 INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
 
@@ -22,7 +22,7 @@ def record_of(x, epoch=0, probe="probe_bottleneck"):
         rows = x[start : start + grouped.size]
         scatter = np.zeros((len(rows), x.shape[-1], x.shape[-1]))
         grouped.add_units(0, 1, rows, scatter)
-    return summarise(grouped, probe=probe, source="images", epoch=epoch, step=7)
+    return summarise(Measurement(grouped, probe, "images", epoch, step=7))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from monitoring import GroupedCovariance
 from monitoring.metrics import METRIC_NAMES
-from monitoring.records import summarise
+from monitoring.records import Measurement, summarise
 from monitoring.tensorboard import TensorBoardLogger, draw_correlation, likeness_order
 
 
@@ -19,7 +19,7 @@ def record_of(x, epoch, step):
     for start in range(0, len(x), 32):
         part = x[start : start + 32]
         grouped.add_units(0, 1, part, np.zeros((len(part), x.shape[-1], x.shape[-1])))
-    return summarise(grouped, probe="probe_bottleneck", source="images", epoch=epoch, step=step)
+    return summarise(Measurement(grouped, "probe_bottleneck", "images", epoch, step))
 
 
 def test_scalars_and_images(rng, tmp_path):
