@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test test-grid test-torch lint clean
+.PHONY: train test test-grid test-torch benchmark benchmark-check lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -23,6 +23,15 @@ test-grid: .venv/installed-dev
 test-torch: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'
 	$(BIN)/python -m pytest tests/test_backends.py -k torch
+
+# A quarter of an hour on an idle machine; anything else that runs is in the figures.
+benchmark benchmarks.json: .venv/installed-dev
+	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-only -q \
+		--benchmark-json=benchmarks.json --benchmark-columns=median
+	$(BIN)/python tests/benchmark_report.py benchmarks.json benchmarks.png
+
+benchmark-check: benchmarks.json
+	$(BIN)/python tests/benchmark_report.py benchmarks.json --check
 
 clean:
 	rm -rf .venv

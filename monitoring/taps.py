@@ -1,6 +1,7 @@
 """Activations of any model at named layers, as covariances of their channels."""
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ class Watched:
         names: Layers, by name, or by path ("outer/inner/layer") where a bare name is not
             unique. Defaults to None: the model's probes or, where it has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
+        max_positions: Positions of an image to measure, at most, evenly spread. Defaults
+            to None: all.
 
     Raises:
         ValueError: A name is not there or matches several layers.
@@ -35,12 +38,19 @@ class Watched:
         model: keras.Model,
         names: Sequence[str] | None = None,
         data_format: str | None = None,
+        max_positions: int | None = None,
     ):
+        if max_positions is not None and (type(max_positions) is not int or max_positions < 1):
+            raise ValueError(
+                "Expected max_positions to be a positive integer, or None for all. "
+                f"Received: {max_positions!r}"
+            )
         if data_format is not None and data_format not in CHANNEL_AXES:
             raise ValueError(
                 f"Expected data_format to be one of {', '.join(CHANNEL_AXES)}. "
                 f"Received: {data_format!r}"
             )
+        self.max_positions = max_positions
         self.channel_axis = CHANNEL_AXES[data_format or "channels_last"]
         self.model = model
         paths = layer_paths(model)
@@ -79,7 +89,14 @@ class Watched:
         seen = _symbolic_pass(self.model, self.layers, inputs, training=training)
         self._refuse_problems(seen, None, inputs)
 
-    def samples(self, seen: Mapping[str, list], units: int | None, inputs=None) -> dict[str, Any]:
+    def samples(
+        self,
+        seen: Mapping[str, list],
+        units: int | None,
+        inputs=None,
+        *,
+        every_position: bool = False,
+    ) -> dict[str, Any]:
         """Arranges recorded activations as samples.
 
         Args:
@@ -87,6 +104,7 @@ class Watched:
             units: Images of the batch, or None to keep a batch in one piece.
             inputs: The batch, to tell in an error what can be watched. Defaults to None:
                 unknown.
+            every_position: Whether to leave `max_positions` aside. Defaults to False.
 
         Returns:
             {name: (units, samples, channels)}, or (samples, channels) for None. What a
@@ -97,7 +115,8 @@ class Watched:
                 (batch, ..., channels).
         """
         self._refuse_problems(seen, units, inputs)
-        return {name: self._joined(calls, units) for name, calls in seen.items()}
+        limit = None if every_position else self.max_positions
+        return {name: self._joined(calls, units, limit) for name, calls in seen.items()}
 
     def _found(self, name: str, paths: Mapping[str, keras.layers.Layer]):
         """Returns the one layer that `name` stands for."""
@@ -149,14 +168,35 @@ class Watched:
             return "returns different numbers of channels in different calls"
         return None
 
-    def _joined(self, calls: list, units: int | None):
-        lead = () if units is None else (units,)
+    def _joined(self, calls: list, units: int | None, limit: int | None):
         parts = []
         for output in calls:
             if self.channel_axis != -1:
                 output = ops.moveaxis(output, self.channel_axis, -1)
-            parts.append(ops.reshape(output, (*lead, -1, output.shape[-1])))
+            spatial, channels = output.shape[1:-1], output.shape[-1]
+            step = 1 if limit is None or None in spatial else _step(spatial, limit)
+            if units is None:
+                parts.append(ops.reshape(output, (-1, channels))[::step])
+            else:
+                parts.append(ops.reshape(output, (units, -1, channels))[:, ::step])
         return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-2)
+
+
+def _step(spatial: Sequence[int], limit: int) -> int:
+    """Returns the step through flattened positions that leaves `limit` of them or fewer.
+
+    It is odd and has no factor in common with the width, so that the positions lie on a
+    skewed grid: on every row, column and phase of a later 2x2 pooling.
+
+    Example:
+        >>> _step((60, 80), 400), _step((15, 20), 400)
+        (13, 1)
+    """
+    step = max(1, math.ceil(math.prod(spatial) / limit))
+    width = spatial[-1] if len(spatial) > 1 else 1
+    while step > 1 and math.gcd(step, 2 * width) > 1:
+        step += 1
+    return step
 
 
 class ImagesTap:

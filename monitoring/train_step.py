@@ -141,7 +141,7 @@ class TrainStepTap:
 
         def with_penalty(*args, **kwargs):
             loss = compute_loss(*args, **kwargs)
-            samples = self.watched.samples(seen, None).values()
+            samples = self.watched.samples(seen, None, every_position=True).values()
             mean = sum(batch_redundancy(part) for part in samples) / len(seen)
             values.append(ops.cast(self._current_weight() * mean, loss.dtype))
             return loss + values[-1]

@@ -15,6 +15,14 @@ def pytest_addoption(parser):
     parser.addoption("--grid", action="store_true", help="also the minutes-long identity grid")
 
 
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("benchmark_only"):
+        skip = pytest.mark.skip(reason="benchmarks: run with --benchmark-only, or make benchmark")
+        for item in items:
+            if item.path.name == "test_benchmarks.py":
+                item.add_marker(skip)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

@@ -8,7 +8,7 @@ from keras import layers as kl
 from models import BU_Net, Nano_U
 from monitoring import NASMonitorCallback, RunningCovariance, watch
 from monitoring.layers import layer_paths
-from monitoring.taps import ImagesTap, Watched
+from monitoring.taps import ImagesTap, Watched, _step
 
 
 def reference(activations):
@@ -132,6 +132,41 @@ def test_channels_first_is_said(rng):
     model = keras.Sequential([keras.Input((3, 5, 6)), kl.Rescaling(2.0, name="scaled")])
     found = measure(model, x, ["scaled"], data_format="channels_first")["scaled"]
     assert_same(found, np.moveaxis(2 * x, 1, -1))
+
+
+@pytest.mark.parametrize("limit, step", [(400, 1), (96, 1), (95, 5), (20, 5), (15, 7), (1, 97)])
+def test_some_positions_of_every_image(rng, limit, step):
+    """8x12 positions: no step shares a factor with the width or is even."""
+    x = rng.normal(size=(40, 8, 12, 3)).astype("float32")
+    layers = [kl.Rescaling(2.0, name="scaled"), kl.Dense(1)]
+    model = keras.Sequential([keras.Input((8, 12, 3)), *layers])
+    found = measure(model, x, ["scaled"], max_positions=limit)["scaled"]
+    assert_same(found, 2 * x.reshape(40, 96, 3)[:, ::step])
+    logged = NASMonitorCallback(None, ["scaled"], loggers=[], max_positions=limit)
+    model.compile("sgd", "mse")
+    model.fit(x, x[..., :1], batch_size=8, shuffle=False, verbose=0, callbacks=[logged])
+    batches = 2 * x.reshape(5, 8 * 96, 3)[:, ::step].reshape(-1, 3)
+    assert logged.records[0].samples == len(batches)
+    covariance = reference(batches).covariance()
+    assert logged.records[0].trace == pytest.approx(np.trace(covariance), rel=1e-5)
+
+
+def test_the_step_meets_every_row_column_and_phase():
+    for shape, limit in (((60, 80), 400), ((30, 40), 400), ((240, 320), 400), ((60, 80), 100)):
+        step = _step(shape, limit)
+        rows, columns = np.divmod(np.arange(0, shape[0] * shape[1], step), shape[1])
+        assert len(rows) <= limit
+        if limit >= max(shape):
+            assert len(set(rows)) == shape[0]
+            assert len(set(columns)) == shape[1]
+        assert np.bincount(2 * (rows % 2) + columns % 2).min() > 0.9 * len(rows) / 4
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True])
+def test_positions_are_counted(limit):
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(2)])
+    with pytest.raises(ValueError, match="max_positions to be a positive integer"):
+        Watched(model, max_positions=limit)
 
 
 def test_the_decoder_is_not_computed_where_no_probe_asks_for_it(rng):

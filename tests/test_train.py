@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import gc
 import json
 import signal
 import subprocess
@@ -239,6 +240,7 @@ def test_real_images_are_learned(camvid, tmp_path):
     assert losses[1] < losses[0] < 0.75
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Keras' CSVLogger
 def test_a_full_disk_in_mid_run_is_one_line(image_folder, tmp_path, monkeypatch, capfd):
     def full(self, record, snapshot):
         raise OSError(28, "No space left on device", "monitor.jsonl")
@@ -255,6 +257,7 @@ def test_a_full_disk_in_mid_run_is_one_line(image_folder, tmp_path, monkeypatch,
     assert said.count("\n") == 1
     assert "No space left on device: 'monitor.jsonl'; what was written is in" in said
     assert str(output) in said
+    gc.collect()
 
 
 def test_an_interrupted_run_says_where_it_is(data_folder, tmp_path):

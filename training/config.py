@@ -100,6 +100,7 @@ class NasConfig(Section):
     redundancy_warmup: Annotated[int, Field(ge=0)] = 0
     probe_layers: Annotated[Names, Field(min_length=1)] | None = None
     monitor_images: Annotated[int, Field(ge=0)] = 64
+    max_positions: Annotated[int, Field(ge=1)] | None = 400
 
 
 class OutputConfig(Section):

@@ -145,6 +145,7 @@ def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback
         nas.redundancy_weight,
         folder,
         redundancy_warmup=nas.redundancy_warmup,
+        max_positions=nas.max_positions,
     )
 
 
