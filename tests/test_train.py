@@ -129,7 +129,7 @@ def truncate(folder):
         (["--config", "twice.yaml"], "key 'training' is given twice"),
         (
             ["--config", "layer.yaml"],
-            "Model 'nano_u' has no layer 'nowhere'. Its layers: encoder_1_1",
+            "Model 'nano_u' has no layer 'nowhere'. Layers that can be watched: encoder_1_1",
         ),
         (["--output", "file/run"], "Output folder file/run cannot be written"),
         (["--output", "other", "--probes", "encoder"], "holds another run (monitor.csv)"),
