@@ -98,10 +98,10 @@ class GroupedCovariance:
         return running
 
     def _merge_rows(self, rows: np.ndarray, added: CovarianceState) -> None:
-        count, mean, scatter = self._states
-        if not self.units and len(rows) == self.size:
-            self._states = CovarianceState(added.count.copy(), added.mean, added.scatter)
+        if not self.units:
+            self._begin(rows, added)
             return
+        count, mean, scatter = self._states
         if scatter.dtype != self._dtype or not scatter.flags.writeable:
             scatter = np.array(scatter, self._dtype)
             self._states = CovarianceState(count, mean, scatter)
@@ -113,6 +113,14 @@ class GroupedCovariance:
                 scatter[row] += np.outer(delta * (count[row] * share), delta)
                 mean[row] += delta * share
                 count[row] += number
+
+    def _begin(self, rows: np.ndarray, first: CovarianceState) -> None:
+        """Takes the first units as they are, without a copy where they fill all groups."""
+        if len(rows) == self.size:
+            self._states = CovarianceState(first.count.copy(), first.mean, first.scatter)
+            return
+        for held, part in zip(self._states, first, strict=True):
+            held[rows] = part
 
 
 def joined(states: CovarianceState) -> CovarianceState:

@@ -34,7 +34,8 @@ def image_batches(images) -> Iterator:
 
 def filled(array, size: int) -> np.ndarray:
     """Returns the array with its last row repeated up to `size` rows."""
-    array = ops.convert_to_numpy(array)
+    if not isinstance(array, np.ndarray):
+        array = ops.convert_to_numpy(array)
     missing = size - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
 

@@ -68,7 +68,7 @@ DETAILS = {
 def table(results: list[dict]) -> str:
     """Returns the table, in Markdown."""
     lines = []
-    for group, found in groupby(results, key=lambda r: r["group"]):
+    for group, found in groupby(results, key=lambda r: r["extra_info"]["group"]):
         lines += [f"### {group}", "", "| | | 95 % interval | target | |", "|---|---|---|---|---|"]
         for result in found:
             info = result["extra_info"]

@@ -42,9 +42,15 @@ def report(benchmark, value: Interval, unit: str, *, group: str, case: str, **mo
     `target` is the most that the value may be, the least with `at_least`; `target_high` the
     most that the upper end of its interval may be.
     """
-    benchmark.group = group
     benchmark.extra_info.update(
-        {"case": case, "value": value.median, "low": value.low, "high": value.high, "unit": unit}
+        {
+            "group": group,
+            "case": case,
+            "value": value.median,
+            "low": value.low,
+            "high": value.high,
+            "unit": unit,
+        }
         | more
     )
 
@@ -80,7 +86,8 @@ CASES = {
     "plain against plain": {},
     "probes": {"target": 1.02, "target_high": 1.05},
     "probes and decoder": {},
-    "every convolution": {"target": 1.08},
+    "every convolution": {},
+    "every convolution, 100 positions": {"target": 1.08},
 }
 
 
@@ -89,9 +96,10 @@ CASES = {
 def test_training_step(benchmark, network, case):
     training = Training(network, ALL if case == "probes and decoder" else STAGES)
     layers = None
-    if case == "every convolution":
+    if case.startswith("every convolution"):
         layers = [x.name for x in training.model.layers if isinstance(x, CONVOLUTIONS)]
-    monitor = NASMonitorCallback(None, layers, loggers=[])
+    positions = 100 if case.endswith("100 positions") else 400
+    monitor = NASMonitorCallback(None, layers, loggers=[], max_positions=positions)
     step = training.plain if case == "plain against plain" else training.watched(monitor)
     pairs = paired(training.plain, step)
     wall, cpu = pairs.ratios()
