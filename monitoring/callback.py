@@ -112,7 +112,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self.monitor_frequency, self.log_frequency = monitor_frequency, log_frequency
         self.redundancy_weight, self.redundancy_warmup = redundancy_weight, redundancy_warmup
         self.data_format, self.max_positions = data_format, max_positions
-        self.seconds = 0.0  # that the training has waited
+        self.seconds = 0.0  # that the training has waited, as a clock saw it
+        self._fused: tuple[TrainStepTap, int] | None = None
+        self._estimate: float | None = None
         self._records: list[ProbeRecord] = []
         self._worker: Worker | None = None
         self._images: ImagesTap | None = None
@@ -155,7 +157,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Starts a new list of records; finds and, given images, measures the layers."""
         self.detach()
-        self._records, self.seconds = [], 0.0
+        self._records, self.seconds, self._fused, self._estimate = [], 0.0, None, None
+        self._began, self._first_step = time.perf_counter(), self._optimizer_step()
         watched = self._attach()
         if self.monitor_data is None or self.redundancy_weight:
             self._step = TrainStepTap(
@@ -202,7 +205,11 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Waits for the last records, closes the loggers and gives the training step back."""
+        if self._step is not None and self._step.accumulate:
+            self._fused = self._step, self._optimizer_step() - self._first_step
         self.detach()
+        if self.params.get("verbose") and self._given is None:
+            print(self.cost(time.perf_counter() - self._began))
 
     def detach(self) -> None:
         """Puts everything back and closes the loggers; needed only after an exception.
@@ -223,6 +230,26 @@ class NASMonitorCallback(keras.callbacks.Callback):
             for logger in loggers:
                 logger.close()
             self.seconds += time.perf_counter() - start
+
+    def step_seconds(self) -> float:
+        """Estimates the part of the last training that went into its steps' statistics.
+
+        Returns:
+            Seconds; 0 with `monitor_data`, which a clock sees whole: `seconds`.
+        """
+        if self._fused is None:
+            return 0.0
+        if self._estimate is None:
+            tap, steps = self._fused
+            self._estimate = tap.step_seconds() * steps
+        return self._estimate
+
+    def cost(self, training_seconds: float) -> str:
+        """Says in one line what monitoring took of the last training."""
+        estimate = self.step_seconds()
+        share = (self.seconds + estimate) / training_seconds
+        said = f"monitoring: {share:.1%} of {training_seconds:.0f} s".replace("%", " %")
+        return f"{said}, what is part of the step an estimate" if estimate else said
 
     @property
     def records(self) -> list[ProbeRecord]:
@@ -282,8 +309,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
             assert self._step is not None
             source = self._step.source
             seen = self._step.take() if close else self._step.peek()
-        optimizer = getattr(self.model, "optimizer", None)
-        step = int(optimizer.iterations) if optimizer else 0
+        step = self._optimizer_step()
         found = [
             Measurement(grouped, name, source, epoch, step, drift)
             for name, (grouped, drift) in seen.items()
@@ -291,6 +317,10 @@ class NASMonitorCallback(keras.callbacks.Callback):
         for measured in found:
             measured.seconds = (time.perf_counter() - start) / len(found)
         return found
+
+    def _optimizer_step(self) -> int:
+        optimizer = getattr(self.model, "optimizer", None)
+        return int(optimizer.iterations) if optimizer else 0
 
     def _record(self, epoch: int) -> dict[str, float]:
         """Measures, has it recorded and logged, and returns {layer name: redundancy}."""

@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+collect_ignore = ["delve_cost.py"]  # PyTorch and Delve, in an environment of their own
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
 
 

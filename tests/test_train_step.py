@@ -1,5 +1,7 @@
 """Statistics taken inside the training step, and what they leave of themselves: nothing."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -265,6 +267,26 @@ def test_warmup_grows_linearly():
     score = covariance_redundancy(IMAGES)
     np.testing.assert_allclose(history[:20], score * np.arange(20) / 20, rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(history[20:], score, rtol=1e-4)
+
+
+def test_what_monitoring_took_is_said_and_estimated(capsys):
+    model, monitor = scaling(), NASMonitorCallback()
+    assert monitor.step_seconds() == 0
+    fit(model, monitor, verbose=2)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(
+        r"monitoring: [\d.]+ % of \d+ s, what is part of the step an estimate", said
+    )
+    assert monitor.step_seconds() > 0
+    assert monitor.seconds > 0
+    before = model.get_weights()
+    monitor.step_seconds()
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    watched = NASMonitorCallback(IMAGES)
+    fit(model, watched, verbose=2)
+    assert re.fullmatch(r"monitoring: [\d.]+ % of \d+ s", capsys.readouterr().out.splitlines()[-1])
+    assert watched.step_seconds() == 0
 
 
 def small(name):

@@ -114,6 +114,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         if run.monitor is not None:
             run.monitor.detach()
     training_seconds = time.perf_counter() - start
+    estimate = run.monitor.step_seconds() if run.monitor else 0.0
     model.load_weights(best)
     with whole_file(folder / "model.keras") as draft:
         model.save(draft)
@@ -132,7 +133,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         model=run.config.model.name,
         parameters=model.count_params(),
         training_seconds=training_seconds,
-        monitoring_seconds=run.monitor.seconds if run.monitor else 0.0,
+        monitoring_seconds=run.monitor.seconds + estimate if run.monitor else 0.0,
+        monitoring_seconds_estimated=estimate,
     )
     if verbose:
         print(
