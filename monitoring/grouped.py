@@ -31,6 +31,7 @@ class GroupedCovariance:
         self.size = 32 if channels <= 512 else 16
         self.units = 0
         self.dtype = "float32"
+        self._joined: CovarianceState | None = None
         # In float64 the groups of 2048 channels would take half a gigabyte.
         self._dtype = np.float64 if self.size == 32 else np.float32
         self._states = CovarianceState(
@@ -86,7 +87,9 @@ class GroupedCovariance:
         if not self.units:
             self.dtype = dtype
         rows = np.flatnonzero(count)
-        self._merge_rows(rows, _host_state(shift, count[rows], mean[rows], scatter[rows]))
+        if len(rows) < len(count):
+            count, mean, scatter = count[rows], mean[rows], scatter[rows]
+        self._merge_rows(rows, _host_state(shift, count, mean, scatter))
         self.units += units
 
     def total(self) -> RunningCovariance:
@@ -94,10 +97,17 @@ class GroupedCovariance:
         running = RunningCovariance(self.channels)
         running.dtype = self.dtype
         if self.units:
-            running.join(joined(self.groups))
+            running.join(self.joined())
         return running
 
+    def joined(self) -> CovarianceState:
+        """Returns the state over all groups, computed once."""
+        if self._joined is None:
+            self._joined = joined(self.groups)
+        return self._joined
+
     def _merge_rows(self, rows: np.ndarray, added: CovarianceState) -> None:
+        self._joined = None
         if not self.units:
             self._begin(rows, added)
             return

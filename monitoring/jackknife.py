@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from monitoring.covariance import CovarianceState
-from monitoring.grouped import GroupedCovariance, joined
+from monitoring.grouped import GroupedCovariance
 from monitoring.structure import effective_rank
 
 # Student's t at 97.5 % for 1, 2, ... 31 degrees of freedom.
@@ -59,7 +59,7 @@ def redundancy_jackknife(
     groups, channels = grouped.groups, int(live.sum())
     if channels < 2 or len(groups.count) < 2:
         return UNDEFINED
-    replicates = np.concatenate([_energies(rest) for rest in _left_out(groups, live)])
+    replicates = np.concatenate([_energies(rest) for rest in _left_out(grouped, live)])
     return _estimate(redundancy, 1 - channels / replicates, groups.count)
 
 
@@ -70,7 +70,7 @@ def rank_jackknife(grouped: GroupedCovariance, live: np.ndarray, rank: float) ->
         return UNDEFINED
     replicates = [
         effective_rank(np.maximum(eigenvalues, 0))
-        for rest in _left_out(groups, live)
+        for rest in _left_out(grouped, live)
         for eigenvalues in np.linalg.eigvalsh(_correlations(rest))
     ]
     return _estimate(rank, np.array(replicates), groups.count)
@@ -109,20 +109,26 @@ class _Rest(NamedTuple):
     scale: np.ndarray  # 1 / deviation; 0 for a channel that varied in the group alone
 
 
-def _left_out(groups: CovarianceState, live: np.ndarray) -> Iterator[_Rest]:
-    """Yields the live channels' scatter with each group left out in turn, a few at once."""
+def _left_out(grouped: GroupedCovariance, live: np.ndarray) -> Iterator[_Rest]:
+    """Yields the live channels' scatter with each group left out in turn, a few at once.
+
+    Each is to be used up before the next, which takes its place in memory.
+    """
+    groups, total = grouped.groups, grouped.joined()
     if not live.all():
         rows = np.flatnonzero(live)
         scatter = groups.scatter[:, rows[:, None], rows]
         groups = CovarianceState(groups.count, groups.mean[:, live], scatter)
-    total = joined(groups)
+        total = CovarianceState(total.count, total.mean[live], total.scatter[np.ix_(live, live)])
     rest = total.count - groups.count
     mean = total.mean + (total.mean - groups.mean) * (groups.count / rest)[:, None]
     delta, weight = groups.mean - mean, rest * groups.count / total.count
     step = max(1, CHUNK // total.scatter.size)
+    space = np.empty((min(step, len(groups.count)), *total.scatter.shape))
     for start in range(0, len(groups.count), step):
         part = slice(start, start + step)
-        scatter = total.scatter - groups.scatter[part]
+        scatter = space[: len(groups.count[part])]
+        np.subtract(total.scatter, groups.scatter[part], out=scatter)
         variances = np.diagonal(scatter, axis1=1, axis2=2) - weight[part, None] * delta[part] ** 2
         # What is left of a channel that varies in one group alone is rounding.
         varies = variances > 1e-12 * np.diag(total.scatter)

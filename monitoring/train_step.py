@@ -285,14 +285,15 @@ class _Accumulator:
             held["scatter"],
             dtype=self.dtype,
         )
-        total = grouped.total()
-        trace = np.trace(total.covariance()) * (total.count - 1)
+        trace = np.trace(grouped.joined().scatter) if grouped.units else 0.0
         drift = 1.0 - float(held["within"]) / trace if trace > 0 else np.nan
         return grouped, max(drift, 0.0) if drift == drift else np.nan
 
     def take(self) -> tuple[GroupedCovariance, float]:
         """Returns the window, and empties it."""
         result = self.read()
+        import tensorflow as tf
+
         for variable in self._variables.values():
-            variable.assign(np.zeros(variable.shape, variable.dtype.as_numpy_dtype))
+            variable.assign(tf.zeros_like(variable))
         return result

@@ -29,15 +29,10 @@ class Pairs(NamedTuple):
     def ratios(self, share: float | None = None) -> tuple[Interval, Interval]:
         """Returns watched / plain, wall and CPU time.
 
-        With `share`, `watched` is an event that comes once in so many plain calls, and the
-        ratio that of these calls with it and without it.
+        With `share`, `watched` is a plain call and an event that comes once in so many
+        plain calls; the ratio is that of these calls with it and without it.
         """
-        return tuple(
-            median(
-                t[:, 1] / t[:, 0] if share is None else 1 + t[:, 1] / (share * np.median(t[:, 0]))
-            )
-            for t in self
-        )
+        return tuple(median(1 + (t[:, 1] / t[:, 0] - 1) / (share or 1)) for t in self)
 
 
 def median(values: np.ndarray) -> Interval:
