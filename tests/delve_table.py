@@ -54,10 +54,10 @@ def seen(model_file: str, data: str) -> Iterator[tuple[str, np.ndarray]]:
     import keras
 
     from models import probe_names, side_model
-    from training.data import read_splits
+    from training.data import read_splits, scale
 
     model = keras.models.load_model(model_file)
-    images = read_splits(Path(data), model.input_shape[1:3]).test.images
+    images = scale(read_splits(Path(data), model.input_shape[1:3]).test.images)
     for name in probe_names(model):
         activations = side_model(model, [name]).predict(images, verbose=0)[name]
         yield f"trained {model.name}, {name.removeprefix('probe_')}", activations
