@@ -19,9 +19,10 @@ from monitoring.records import (
     metric_lists,
     summarise,
 )
-from monitoring.taps import ImagesTap, Watched
+from monitoring.taps import ImagesTap
 from monitoring.tensorboard import TensorBoardLogger
 from monitoring.train_step import TrainStepTap
+from monitoring.watched import Watched
 from monitoring.worker import Worker
 
 START = -1  # the epoch of the null line, measured before the first step

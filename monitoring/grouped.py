@@ -9,7 +9,7 @@ class GroupedCovariance:
     """The same over groups of images or batches, so that a jackknife can leave groups out.
 
     Neighbouring positions of an image are no independent samples, whole images are; unit i
-    belongs to group i mod `groups`. There are 32 groups, above 512 channels 16.
+    belongs to group i mod `groups`. There are 32 groups, above 64 channels 16.
 
     Args:
         channels: Number of channels.
@@ -28,12 +28,12 @@ class GroupedCovariance:
 
     def __init__(self, channels: int):
         self.channels = channels
-        self.size = 32 if channels <= 512 else 16
+        self.size = 32 if channels <= 64 else 16
         self.units = 0
         self.dtype = "float32"
         self._joined: CovarianceState | None = None
         # In float64 the groups of 2048 channels would take half a gigabyte.
-        self._dtype = np.float64 if self.size == 32 else np.float32
+        self._dtype = np.float64 if channels <= 512 else np.float32
         self._states = CovarianceState(
             np.zeros(self.size, np.int64),
             np.zeros((self.size, channels)),

@@ -15,7 +15,7 @@ from keras import backend, ops
 from monitoring.covariance import CovarianceState, batch_state, first_sample, merge_states
 from monitoring.grouped import GroupedCovariance
 from monitoring.regularizer import batch_redundancy
-from monitoring.taps import Watched
+from monitoring.watched import Watched
 
 
 class TrainStepTap:

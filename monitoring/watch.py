@@ -6,7 +6,8 @@ import keras
 
 from monitoring.loggers import print_table
 from monitoring.records import Measurement, ProbeRecord, summarise
-from monitoring.taps import ImagesTap, Watched
+from monitoring.taps import ImagesTap
+from monitoring.watched import Watched
 
 
 def watch(

@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers as kl
 
 from models import BU_Net, Nano_U
 from monitoring import NASMonitorCallback, RunningCovariance, watch
+from monitoring.inference import folded_batch_normalization
 from monitoring.layers import layer_paths
-from monitoring.taps import ImagesTap, Watched, _step
+from monitoring.taps import ImagesTap
+from monitoring.watched import Watched, _step
 
 
 def reference(activations):
@@ -170,8 +173,6 @@ def test_positions_are_counted(limit):
 
 
 def test_the_decoder_is_not_computed_where_no_probe_asks_for_it(rng):
-    import tensorflow as tf
-
     model = BU_Net((24, 32, 3), (4, 4), 4, enable_probes=["encoder"])
     tap = ImagesTap(Watched(model))
     x = rng.uniform(-1, 1, (4, 24, 32, 3)).astype("float32")
@@ -182,7 +183,7 @@ def test_the_decoder_is_not_computed_where_no_probe_asks_for_it(rng):
     convolutions = [
         op.name for op in graph.graph.get_operations() if "depthwise" in op.type.lower()
     ]
-    assert len(convolutions) == 15
+    assert len(convolutions) == 2 * 15  # once as the model has it, once with its norm folded
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2 as frozen,
     )
@@ -316,3 +317,72 @@ def test_a_model_not_built_yet_trains_to_the_same_bits(rng, run_eagerly):
         assert other_loss == loss
         for one, two in zip(weights, other, strict=True):
             np.testing.assert_array_equal(one, two)
+
+
+def normalised(convolution, **options):
+    """A model whose batch normalisation has been trained, roughly."""
+    inputs = keras.Input((12, 10, 3))
+    x = convolution(inputs) if convolution is not None else inputs
+    norm = kl.BatchNormalization(name="norm", **options)
+    model = keras.Model(inputs, kl.ReLU(name="out")(norm(x)))
+    rng = np.random.default_rng(0)
+    for weight in norm.weights:
+        weight.assign(rng.uniform(0.5, 3, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        None,
+        kl.Conv2D(6, 3, strides=2, padding="same", use_bias=False),
+        kl.Conv2D(6, 3, dilation_rate=2, use_bias=False),
+        kl.Conv2D(6, 3, groups=3, use_bias=False),
+        kl.Conv2D(6, 3),
+        kl.DepthwiseConv2D(3, depth_multiplier=2, strides=2, use_bias=False),
+        kl.Conv2DTranspose(6, 3, strides=2, use_bias=False),
+    ],
+    ids=["none", "strides", "dilation", "groups", "bias", "depthwise", "transposed"],
+)
+@pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False}], ids=str)
+def test_folded_batch_normalization_changes_no_value(rng, convolution, options):
+    x = rng.normal(size=(20, 12, 10, 3)).astype("float32")
+    model = normalised(convolution, **options)
+    for name in ("norm", "out"):
+        expected = keras.Model(model.input, model.get_layer(name).output).predict(x, verbose=0)
+        assert_same(measure(model, x, [name])[name], expected)
+
+
+def test_batch_normalization_is_folded_for_the_length_of_a_trace(rng):
+    x = rng.normal(size=(4, 12, 10, 3)).astype("float32")
+    convolution = kl.Conv2D(6, 3, use_bias=False, name="before")
+    model = normalised(convolution)
+    norm = model.get_layer("norm")
+    with folded_batch_normalization(model):
+        graph = tf.function(lambda: model(x, training=False)).get_concrete_function().graph
+    assert "call" not in vars(norm)
+    kinds = [operation.type for operation in graph.get_operations()]
+    assert kinds.count("Conv2D") == 2 and "BiasAdd" in kinds and "FusedBatchNormV3" not in kinds
+    # Both the convolution and what follows it are watched: both are right.
+    found = measure(model, x, ["before", "norm"])
+    for name in found:
+        expected = keras.Model(model.input, model.get_layer(name).output).predict(x, verbose=0)
+        assert_same(found[name], expected)
+
+
+class AlwaysByTheBatch(keras.Model):
+    def __init__(self):
+        super().__init__(name="by_the_batch")
+        self.before = kl.Conv2D(6, 3, use_bias=False)
+        self.norm = kl.BatchNormalization(name="norm")
+
+    def call(self, x):
+        return self.norm(self.before(x), training=True)
+
+
+def test_batch_normalization_that_is_told_to_train_is_left_as_it_is(rng):
+    model = AlwaysByTheBatch()
+    x = rng.normal(3, size=(20, 12, 10, 3)).astype("float32")
+    expected = np.asarray(model(x))
+    assert abs(expected.mean()) < 1e-3 < model.norm.moving_mean.numpy().max()
+    assert_same(measure(model, x, ["norm"])["norm"], expected)

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from threadpoolctl import threadpool_info
 
 from monitoring.worker import Worker
 
@@ -66,3 +67,14 @@ def test_a_job_may_ask_for_what_is_done():
     worker = Worker()
     worker.submit(worker.drain, size=1)
     worker.close()
+
+
+def test_a_job_leaves_the_other_cores_to_the_training():
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before, within, worker = threads(), [], Worker()
+    worker.submit(lambda: within.append(threads()), size=1)
+    worker.close()
+    assert within == [{1}]
+    assert threads() == before

@@ -10,7 +10,7 @@ import keras
 from models import MODELS
 from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
-from monitoring.taps import Watched
+from monitoring.watched import Watched
 from training.config import Config
 from training.data import Splits, draw_images, read_splits
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
