@@ -1,11 +1,10 @@
 """The command line of the zoo. Nothing heavy is imported until it is needed."""
 
 import argparse
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+
+from training.console import Parser, one_line, quiet_start
 
 EXAMPLES = """\
 examples:
@@ -27,16 +26,9 @@ def train(*args, **options):
     return fit_train(*args, **options)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (--help shows what there is)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's options."""
-    options = _Parser(
+    options = Parser(
         prog="train.py",
         description="Train a small segmentation network, and see what its channels do.",
         epilog=EXAMPLES,
@@ -108,46 +100,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from training.config import read_config
 
             config = read_config(args.config, overrides(args))
-            with _quiet_start():
+            with quiet_start():
                 from training.fit import fit
                 from training.run import prepare
             run = prepare(config)
         except (ValueError, OSError) as error:
-            print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"train.py: error: {one_line(error)}", file=sys.stderr)
             return 2
         written = f"what was written is in {run.folder}"
         # A bar for people, a line an epoch for files.
         fit(run, verbose=1 if sys.stdout.isatty() else 2)
     except OSError as error:
-        print(f"train.py: error: {' '.join(str(error).split())}; {written}", file=sys.stderr)
+        print(f"train.py: error: {one_line(error)}; {written}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
         return 130
     return 0
-
-
-@contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keeps what TensorFlow says while it starts off the console, unless it fails.
-
-    Its libraries write to the file descriptor before any log level counts.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    console = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        started = False
-        try:
-            yield
-            started = True
-        finally:
-            os.dup2(console, 2)
-            os.close(console)
-            if not started:
-                said.seek(0)
-                os.write(2, said.read())
 
 
 if __name__ == "__main__":

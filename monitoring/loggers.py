@@ -136,7 +136,7 @@ def print_table(
         table.add_row(
             record.probe.removeprefix("probe_"),
             f"{record.channels} channels",
-            f"{_number(record.effective_rank, '.1f')}{_half(record)} in use",
+            f"{_number(record.effective_rank, '.1f')}{half_width(record)} in use",
             f"{_number(record.dead_channels, '.0f')} dead",
             f"{_number(record.duplicate_channels, '.0f')} duplicates",
             f"redundancy {_number(record.redundancy_score, '.3f')}{at_start}",
@@ -150,7 +150,7 @@ def print_table(
             console.print(f"{record.probe.removeprefix('probe_')}: {record.verdict}", markup=False)
 
 
-def _half(record: ProbeRecord) -> str:
+def half_width(record: ProbeRecord) -> str:
     """Formats half the width of the interval of the channels in use, if there is one."""
     half = (record.effective_rank_high - record.effective_rank_low) / 2
     return "" if math.isnan(half) else f" ± {half:.1f}"

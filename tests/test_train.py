@@ -23,7 +23,7 @@ from training.synthetic import synthetic_splits
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = {
     *("config.yaml", "model.keras", "history.csv", "evaluation.json", "predictions.png"),
-    *("monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
+    *("monitor.csv", "monitor.jsonl", "tensorboard", "arrays", "report.html"),
 }
 
 

@@ -66,7 +66,7 @@ def read_splits(root: str | Path, size: tuple[int, int]) -> Splits:
         raise FileNotFoundError(
             f"Data folder {root} is not there. Expected {root}/{{train,val,test}}/{{img,mask}}/"
         )
-    return Splits(**{name: _read_split(root / name, size) for name in SPLITS})
+    return Splits(**{name: read_split(root / name, size) for name in SPLITS})
 
 
 def scale(images):
@@ -149,7 +149,22 @@ def _scaled(images):
     return (tf.cast(images, tf.float32) / 255.0 - 0.5) / 0.5
 
 
-def _read_split(folder: Path, size: tuple[int, int]) -> Split:
+def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
+    """Reads a folder of images, (images, height, width, 3), uint8, in the order of their names.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+        ValueError: It holds no image, or a file that is none.
+    """
+    files = _files(folder)
+    if not files:
+        raise ValueError(f"{folder} holds no image (expected {', '.join(SUFFIXES)})")
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(partial(_read_image, size=size), files.values())))
+
+
+def read_split(folder: Path, size: tuple[int, int]) -> Split:
+    """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; as `read_splits`."""
     images, masks = _files(folder / "img"), _files(folder / "mask")
     for stem in sorted(images.keys() ^ masks.keys()):
         there, missing = (images, "mask") if stem in images else (masks, "img")
@@ -194,10 +209,18 @@ def _read_pair(image: Path, mask: Path, *, size: tuple[int, int]):
         )
     from PIL import Image
 
-    width_height = size[::-1]
-    pixels = np.asarray(picture.resize(width_height, Image.Resampling.BILINEAR))
-    labels = np.asarray(label.resize(width_height, Image.Resampling.NEAREST))
-    return pixels, (labels > 127).astype(np.uint8)[..., None]
+    labels = np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
+    return _resized(picture, size), (labels > 127).astype(np.uint8)[..., None]
+
+
+def _read_image(path: Path, *, size: tuple[int, int]) -> np.ndarray:
+    return _resized(_open(path, "RGB", IMAGE_MODES), size)
+
+
+def _resized(picture, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _open(path: Path, mode: str, modes: tuple[str, ...]):

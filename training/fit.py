@@ -10,6 +10,7 @@ from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
 from training.config import read_config
 from training.data import batches, training_batches
+from training.decide import report_on
 from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
 from training.run import Run, prepare
 
@@ -136,6 +137,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         monitoring_seconds=run.monitor.seconds + estimate if run.monitor else 0.0,
         monitoring_seconds_estimated=estimate,
     )
+    if (folder / "monitor.jsonl").is_file():
+        report_on(folder)
     if verbose:
         print(
             f"test mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "

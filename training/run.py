@@ -18,6 +18,7 @@ from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
     *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
+    *("report.html", "advice.json", "advised.yaml"),
 )
 
 

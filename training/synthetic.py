@@ -51,7 +51,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         An image (60, 80, 3) and its mask (60, 80, 1), 1 where the path is; both uint8.
     """
-    horizon = rng.integers(8, 26)
+    horizon = int(rng.integers(8, 26))
     depth = np.clip((_ROWS - horizon) / (HEIGHT - horizon), 0.0, 1.0)  # 0 far, 1 near
     mask = _path(rng, depth) & (_ROWS >= horizon)
 

@@ -1,0 +1,74 @@
+"""`python -m models nano_u --filters 4,8,16`: what a network of the zoo costs on a device."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from models import MODELS
+from models.cost import ModelCost, model_cost
+from training.console import Parser, numbers, one_line
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's options."""
+    options = Parser(
+        prog="python -m models", description="Print what a network of the zoo costs on a device."
+    )
+    options.add_argument("model", help="nano_u or bu_net")
+    options.add_argument("--filters", type=numbers, metavar="N,N,...", help="encoder widths")
+    options.add_argument("--bottleneck", type=int, metavar="N", help="its width")
+    options.add_argument(
+        "--input-size", type=numbers, default=(60, 80), metavar="H,W", help="default: 60,80"
+    )
+    options.add_argument("--layers", action="store_true", help="a line for each layer as well")
+    options.add_argument("--json", action="store_true", help="everything, for programs")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the card, and returns the exit code."""
+    args = parser().parse_args(arguments)
+    try:
+        if args.model not in MODELS:
+            raise ValueError(f"Unknown model '{args.model}'. Known: {', '.join(MODELS)}.")
+        widths = {"filters": args.filters, "bottleneck": args.bottleneck}
+        given = {name: value for name, value in widths.items() if value is not None}
+        model = MODELS[args.model]((*args.input_size, 3), **given)
+        cost = model_cost(model)
+    except ValueError as error:
+        print(f"python -m models: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps({"model": args.model, **asdict(cost)}))
+    else:
+        print(card(args.model, args.input_size, given, cost, layers=args.layers))
+    return 0
+
+
+def card(
+    name: str, size: Sequence[int], widths: dict, cost: ModelCost, *, layers: bool = False
+) -> str:
+    """Returns what a network costs, as text."""
+    said = ", ".join(f"{key} {value}" for key, value in widths.items())
+    lines = [
+        f"{name} at {size[0]}x{size[1]}" + (f", {said}" if said else ""),
+        f"  parameters             {cost.parameters:>13,}  ({cost.trainable:,} trainable)",
+        f"  multiply-adds          {cost.macs:>13,}  an image",
+        f"  weights in INT8        {cost.weight_bytes:>13,}  bytes, batch norm folded",
+        f"  activations at their peak {cost.peak_activation_bytes:>10,}  bytes in INT8, "
+        f"at {cost.peak_layer}",
+    ]
+    if layers:
+        lines += ["", f"  {'layer':32}{'output':>14}{'multiply-adds':>15}{'alive, bytes':>14}"]
+        for layer in cost.layers:
+            shape = "x".join(map(str, layer.output_shape))
+            lines.append(
+                f"  {layer.name:32}{shape:>14}{layer.macs:>15,}{layer.activation_bytes:>14,}"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

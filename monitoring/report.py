@@ -1,0 +1,217 @@
+"""One HTML file that says what a run's channels do, and what to do about it."""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from monitoring.advice import Cost, WidthAdvice
+from monitoring.figures import Series, heat_map, line_chart, spectrum
+from monitoring.files import whole_file
+from monitoring.loggers import half_width
+from monitoring.projection import Check
+from monitoring.records import ProbeRecord, ProbeSnapshot
+from monitoring.runs import RunFolder
+
+LEARNING = (("loss", "loss"), ("miou", "mIoU"))
+
+
+def write_report(
+    run: RunFolder,
+    snapshots: Mapping[str, Sequence[ProbeSnapshot]],
+    advice: Sequence[WidthAdvice],
+    *,
+    costs: tuple[Cost, Cost] | None = None,
+    check: Check | None = None,
+    refresh: int = 0,
+    path: str | Path | None = None,
+) -> Path:
+    """Writes a run's report: one file that needs no other and no network.
+
+    Args:
+        run: As `read_run` gave it.
+        snapshots: As `read_snapshots` gave them.
+        advice: A width for each probe.
+        costs: Of the network as it is, and at the advised widths. Defaults to None: unknown.
+        check: The projection check. Defaults to None: not made.
+        refresh: Seconds after which a browser reads the file again; 0: never. Defaults to 0.
+        path: The file. Defaults to None: report.html in the run's folder.
+
+    Returns:
+        The file.
+    """
+    path = Path(path) if path is not None else run.folder / "report.html"
+    text = render(run, snapshots, advice, costs=costs, check=check, refresh=refresh)
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+    return path
+
+
+def render(run, snapshots, advice, *, costs=None, check=None, refresh=0) -> str:
+    """Returns the report's text; arguments as those of `write_report`."""
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=run.folder.resolve().name,
+            run=run,
+            probes=[
+                _probe(name, run.records[name], snapshots.get(name, [])) for name in run.records
+            ],
+            advice=advice,
+            costs=_costs(costs),
+            check=check,
+            refresh=refresh,
+            overview=_overview(run.records),
+            learning=_learning(run.history),
+            predictions=_picture(run.folder / "predictions.png"),
+            monitoring=_monitoring(run.evaluation),
+        )
+    )
+
+
+def environment():
+    """Returns what renders the templates: everything from files is escaped."""
+    # Jinja2 takes 60 ms to import, and a training needs it once.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"number": number, "short": short, "half_width": half_width}
+    return found
+
+
+def number(value: float, form: str = ".3f") -> str:
+    """Formats a number; an undefined one as a dash.
+
+    Example:
+        >>> number(0.5), number(math.nan), number(math.inf, ".3g")
+        ('0.500', '–', '∞')
+    """
+    if math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else format(value, form)
+
+
+def short(probe: str) -> str:
+    """Returns a probe's name as people say it."""
+    return probe.removeprefix("probe_")
+
+
+def _probe(name: str, records: Sequence[ProbeRecord], snapshots: Sequence[ProbeSnapshot]) -> dict:
+    """Returns what the template shows of one probe."""
+    last = records[-1]
+    shown: dict = {"name": name, "last": last, "snapshot": None}
+    if snapshots:
+        snapshot = snapshots[-1]
+        shown |= {
+            "snapshot": snapshot,
+            "spectrum": spectrum(
+                snapshot.eigenvalues,
+                last.effective_rank,
+                title=f"Eigenvalues of the correlation of {short(name)}'s channels",
+            ),
+            "map": heat_map(snapshot.correlation, title=f"Correlation of {short(name)}'s channels"),
+            "duplicates": [
+                (channel, first, "same" if sign > 0 else "mirrored")
+                for channel, (first, sign) in snapshot.duplicates.items()
+            ],
+        }
+    return shown
+
+
+def _overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, str, Markup]]:
+    """Returns (anchor, heading, figure) of the numbers over epochs, or steps if in between."""
+    epochs = [record.epoch for record in next(iter(records.values()))]
+    by_step = len(set(epochs)) < len(epochs)
+
+    def lines(value: str, low: str, high: str, share: bool) -> list[Series]:
+        found = []
+        for name, history in records.items():
+            columns = [
+                [getattr(record, field) / (record.channels if share else 1) for record in history]
+                for field in (value, low, high)
+            ]
+            along = [record.step if by_step else record.epoch + 1 for record in history]
+            found.append(Series(short(name), along, *columns))
+        return found
+
+    redundancy = lines("redundancy_score", "redundancy_low", "redundancy_high", False)
+    rank = lines("effective_rank", "effective_rank_low", "effective_rank_high", True)
+    label = "optimizer steps" if by_step else "epochs trained"
+    return [
+        (
+            "redundancy",
+            "Redundancy",
+            line_chart(
+                redundancy, title="Redundancy over epochs", x_label=label, y_label="redundancy"
+            ),
+        ),
+        (
+            "effective-rank",
+            "Channels in use",
+            line_chart(
+                rank,
+                title="Share of the channels in use over epochs",
+                x_label=label,
+                y_label="channels in use / channels",
+            ),
+        ),
+    ]
+
+
+def _learning(history: Mapping[str, Sequence[float]]) -> list[Markup]:
+    figures = []
+    for column, label in LEARNING:
+        series = [
+            Series(said, [epoch + 1 for epoch in history.get("epoch", [])], history[name])
+            for name, said in ((column, "training"), (f"val_{column}", "validation"))
+            if name in history
+        ]
+        if series:
+            figures.append(
+                line_chart(series, title=f"{label} over epochs", x_label="epoch", y_label=label)
+            )
+    return figures
+
+
+def _picture(path: Path) -> str:
+    """Returns the predictions as a data URI; empty where there are none."""
+    if not path.is_file():
+        return ""
+    import io
+
+    from PIL import Image
+
+    file = io.BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _costs(costs: tuple[Cost, Cost] | None) -> list[tuple[str, int, int, str]]:
+    if costs is None:
+        return []
+    names = ("parameters", "multiply-adds an image", "activations at their peak, bytes in INT8")
+    return [
+        (name, before, after, f"{after / before - 1:+.0%}".replace("%", " %"))
+        for name, before, after in zip(names, *costs, strict=True)
+    ]
+
+
+def _monitoring(evaluation: Mapping) -> str:
+    """Says what monitoring cost in this run."""
+    training, monitoring = evaluation.get("training_seconds"), evaluation.get("monitoring_seconds")
+    if not training or monitoring is None:
+        return ""
+    estimated = evaluation.get("monitoring_seconds_estimated") or 0
+    share = f"{100 * monitoring / training:.1f} %"
+    said = f"{monitoring:.1f} of {training:.0f} seconds of training, {share}"
+    return f"{said}; {estimated:.1f} seconds of it are an estimate" if estimated else said

@@ -1,0 +1,139 @@
+"""Reads back what a run has left in its folder."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import yaml
+
+from monitoring.records import ProbeRecord, ProbeSnapshot
+
+SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+TEXTS = ("probe", "source", "verdict")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as its files tell it.
+
+    Attributes:
+        folder: Where.
+        records: {probe: its records, in order}, those before the first step among them.
+        config: The resolved configuration; empty where there is none.
+        evaluation: Scores on the test split; empty where the run has not got that far.
+        history: {column: a value an epoch} of Keras' log; empty where there is none.
+        notes: What is missing or was left out, a sentence each.
+    """
+
+    folder: Path
+    records: Mapping[str, list[ProbeRecord]]
+    config: Mapping
+    evaluation: Mapping
+    history: Mapping[str, list[float]]
+    notes: tuple[str, ...]
+
+    @property
+    def last(self) -> dict[str, ProbeRecord]:
+        """Each probe's last record."""
+        return {probe: records[-1] for probe, records in self.records.items()}
+
+
+def read_run(folder: str | Path) -> RunFolder:
+    """Reads a run that train.py, or a monitor with a `log_dir`, has written.
+
+    Raises:
+        FileNotFoundError: There is no folder, or there are no records in it.
+        ValueError: A line of monitor.jsonl, but for a torn last one, is no record.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Run folder {folder} is not there.")
+    path = folder / "monitor.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no monitor.jsonl: train with --probes or --enable-nas-monitoring, or "
+            "give NASMonitorCallback this folder as log_dir."
+        )
+    found, notes = _read_records(path)
+    if not found:
+        raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
+    records: dict[str, list[ProbeRecord]] = {}
+    for record in found:
+        records.setdefault(record.probe, []).append(record)
+    config, evaluation = folder / "config.yaml", folder / "evaluation.json"
+    for there, said in ((config, "settings"), (evaluation, "scores: the run did not end")):
+        if not there.is_file():
+            notes.append(f"no {there.name}, so no {said}")
+    return RunFolder(
+        folder,
+        records,
+        (yaml.safe_load(config.read_text(encoding="utf-8")) or {}) if config.is_file() else {},
+        json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else {},
+        _read_history(folder / "history.csv"),
+        tuple(notes),
+    )
+
+
+def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
+    """Reads {probe: its snapshots in order} from a run's arrays/; empty where there are none."""
+    snapshots: dict[str, list[ProbeSnapshot]] = {}
+    for path in sorted((Path(folder) / "arrays").glob("*-*.npz")):
+        name, _ = path.stem.rsplit("-", 1)
+        if name.startswith("."):
+            continue
+        with np.load(path, allow_pickle=False) as held:
+            probe = unquote(name)
+            snapshot = ProbeSnapshot(
+                probe=probe,
+                epoch=int(held["epoch"]),
+                step=int(held["step"]),
+                mean=held["mean"],
+                correlation=held["correlation"],
+                eigenvalues=held["eigenvalues"],
+                dead=tuple(int(channel) for channel in held["dead"]),
+                duplicates={
+                    int(one): (int(first), int(sign)) for one, first, sign in held["duplicates"]
+                },
+            )
+        snapshots.setdefault(probe, []).append(snapshot)
+    return snapshots
+
+
+def _read_records(path: Path) -> tuple[list[ProbeRecord], list[str]]:
+    """Returns the records, and a note where a killed run has left half a line."""
+    found: list[ProbeRecord] = []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(_record(json.loads(line)))
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
+                if not line.endswith("\n"):
+                    return found, [f"{path.name}: its last line is torn and was left out"]
+                raise ValueError(f"{path}, line {number}, is no record: {error}") from None
+    return found, []
+
+
+def _record(values: Mapping) -> ProbeRecord:
+    known = {field.name for field in fields(ProbeRecord)}
+    if values.keys() != known:
+        wrong = sorted(known ^ values.keys())
+        raise ValueError(f"missing or unknown: {', '.join(wrong)}")
+    read: dict[str, Any] = {
+        name: value if name in TEXTS or isinstance(value, (int, float)) else SPECIAL[value]
+        for name, value in values.items()
+    }
+    return ProbeRecord(**read)
+
+
+def _read_history(path: Path) -> dict[str, list[float]]:
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if None not in row.values()]
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}

@@ -1,0 +1,238 @@
+"""The report and the comparison, read as a parser and a user would."""
+
+import html.parser
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring.__main__ import main
+from monitoring.advice import Cost, WidthAdvice
+from monitoring.compare import compared, differences, write_comparison
+from monitoring.projection import Check, Projected
+from monitoring.records import ProbeRecord, ProbeSnapshot
+from monitoring.report import render
+from monitoring.runs import RunFolder, read_run
+from train import train
+
+FIELDS = ProbeRecord.__dataclass_fields__
+
+
+def record(probe="probe_encoder_1", epoch=0, channels=8, **values) -> ProbeRecord:
+    given = {name: 0.5 for name in FIELDS} | {"verdict": "ok", "source": "images"}
+    given |= {"probe": probe, "epoch": epoch, "step": 10 * epoch, "channels": channels}
+    return ProbeRecord(**(given | {"effective_rank": 5.0} | values))
+
+
+def snapshot(probe="probe_encoder_1", channels=8) -> ProbeSnapshot:
+    correlation = np.eye(channels)
+    return ProbeSnapshot(
+        probe, 0, 0, np.zeros(channels), correlation, np.ones(channels), (3,), {5: (2, -1)}
+    )
+
+
+def run(folder: Path, records, **values) -> RunFolder:
+    held = {"config": {}, "evaluation": {}, "history": {}, "notes": ()} | values
+    return RunFolder(folder, records, **held)
+
+
+class Page(html.parser.HTMLParser):
+    """What a page holds: tags, ids, links and text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids, self.links, self.sources, self.open, self.words = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if tag == "a" else []
+        self.sources += [v for k, v in attrs if k in ("src", "href", "action") and tag != "a"]
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page(text: str) -> Page:
+    """Returns the page, checked: closed, its links inside it, nothing from outside."""
+    found = Page(text)
+    assert found.open == []
+    assert len(found.ids) == len(set(found.ids))
+    assert {link.removeprefix("#") for link in found.links} <= set(found.ids)
+    assert all(source.startswith("data:") for source in found.sources)
+    return found
+
+
+def test_a_report_says_what_to_do_first(tmp_path):
+    records = {"probe_encoder_1": [record(epoch=epoch) for epoch in (-1, 0, 1)]}
+    advice = [WidthAdvice("probe_encoder_1", 8, 4, 4, 4, "3.2 channels in use (3.1 to 3.4)")]
+    text = render(
+        run(
+            tmp_path,
+            records,
+            evaluation={"miou": 0.9, "training_seconds": 50.0, "monitoring_seconds": 0.5},
+        ),
+        {"probe_encoder_1": [snapshot()]},
+        advice,
+        costs=(Cost(100, 2000, 30), Cost(80, 1000, 30)),
+        check=Check("mIoU", 0.9, [Projected("probe_encoder_1", 4, 0.895, 0.4, 0.005)]),
+    )
+    said = page(text).text
+    assert said.index("narrow it from 8 to 4 channels") < said.rindex("The numbers")
+    assert "multiply-adds an image 2,000 1,000 -50 %" in said
+    assert "encoder_1 4 0.8950 0.50 0.4000" in said
+    assert "Dead : 3." in said and "5 (mirrored as 2)" in said
+    assert "Monitoring took 0.5 of 50 seconds of training, 1.0 %." in said
+
+
+def test_hostile_names_stay_text(tmp_path):
+    name = "<img src=x onerror=alert(1)>/'\"&"
+    text = render(
+        run(tmp_path / name, {name: [record(name, verdict="<b>no</b>")]}, notes=("<i>",)),
+        {name: [snapshot(name)]},
+        [WidthAdvice(name, 8, 8, 8, 8, "<script>")],
+    )
+    assert name.split("/")[0] in Page(text).text
+    assert "<img" not in text and "<b>" not in text and "<i>" not in text
+    assert text.count("<script>") == 1
+
+
+def test_a_run_of_one_measurement_and_no_arrays(tmp_path):
+    text = render(run(tmp_path, {"a": [record("a", effective_rank=float("nan"))]}), {}, [])
+    assert "No arrays were kept of it." in page(text).text
+    assert "nan" not in page(text).text
+
+
+def test_batch_cadence_is_drawn_over_steps(tmp_path):
+    steps = [replace(record(), step=step) for step in (5, 10, 15)]
+    assert "optimizer steps" in render(run(tmp_path, {"a": steps}), {}, [])
+
+
+def test_a_long_run_with_many_probes_stays_small(tmp_path, rng):
+    names = [f"probe_encoder_{n}" for n in range(10)]
+    records = {name: [record(name, epoch, 64) for epoch in range(-1, 100)] for name in names}
+    snapshots = {}
+    for name in names:
+        noise = np.corrcoef(rng.normal(size=(64, 500)))
+        snapshots[name] = [replace(snapshot(name, 64), correlation=noise)]
+    text = render(run(tmp_path, records), snapshots, [])
+    page(text)
+    assert len(text.encode()) < 2**20
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two small runs of train.py on the drawn scenes."""
+    folders = []
+    for width in (4, 8):
+        folder = tmp_path_factory.mktemp("runs") / f"width-{width}"
+        file = folder.with_suffix(".yaml")
+        file.write_text(f"model: {{name: nano_u, filters: [{width}, 8, 16]}}\n")
+        train(None, 1, config=file, output=folder, enable_nas_monitoring=True, verbose=0)
+        folders.append(folder)
+    return folders
+
+
+def test_training_leaves_a_report(trained):
+    for folder in trained:
+        said = page((folder / "report.html").read_text(encoding="utf-8")).text
+        assert "What to do" in said and "after 1 measurements" in said
+        assert "test mIoU 0." in said and "Monitoring took" in said
+
+
+def test_advise_check_and_report_from_the_command_line(trained, capsys):
+    folder = str(trained[1])
+    assert main(["advise", folder, "--multiple", "2", "--check", "--tolerance", "100"]) == 0
+    said = capsys.readouterr().out
+    assert "Projection check: mIoU 0." in said and "advised.yaml" in said
+    found = json.loads((trained[1] / "advice.json").read_text())
+    assert found["widths"].keys() == read_run(folder).records.keys()
+    assert found["advised"]["filters"] == [found["widths"][f"probe_encoder_{n}"] for n in (1, 2, 3)]
+    assert found["advised"]["macs"] <= found["now"]["macs"]
+    assert main(["report", folder]) == 0
+    assert "directions" in page((trained[1] / "report.html").read_text()).text
+    # What it advises can be trained as it is.
+    model, _ = train(
+        None, 1, config=trained[1] / "advised.yaml", output=trained[1] / "again", verbose=0
+    )
+    assert model.count_params() == found["advised"]["parameters"]
+
+
+def test_advice_under_a_budget(trained, capsys):
+    assert main(["advise", str(trained[1]), "--macs", "1600000"]) == 0
+    said = capsys.readouterr().out
+    assert "Considered under the budget" in said and "over" in said
+    found = json.loads((trained[1] / "advice.json").read_text())
+    assert found["advised"]["macs"] <= 1_600_000
+    assert main(["advise", str(trained[1]), "--parameters", "10"]) == 2
+    assert "No network fits: the narrowest" in capsys.readouterr().err
+
+
+def test_nothing_may_be_lost(trained, capsys):
+    assert (
+        main(["advise", str(trained[0]), "--multiple", "1", "--check", "--tolerance", "-100"]) == 0
+    )
+    found = json.loads((trained[0] / "advice.json").read_text())
+    assert all(one["suggested"] == one["channels"] for one in found["advice"])
+    assert "points of mIoU, more than -100" in capsys.readouterr().out
+
+
+def test_runs_are_compared_in_a_table_and_a_page(trained, tmp_path, capsys):
+    target = tmp_path / "both.html"
+    assert main(["compare", *map(str, trained), "--output", str(target)]) == 0
+    said = capsys.readouterr().out
+    assert "width-4  (nano_u, seed 0, drawn scenes)" in said and "4,212 parameters" in said
+    assert "cannot" not in said
+    assert "width-8 nano_u 0 0." in page(target.read_text(encoding="utf-8")).text
+
+
+def test_runs_of_other_data_are_said_not_to_compare(trained, tmp_path):
+    runs = [compared(read_run(folder), lambda run: None) for folder in trained]
+    other = [runs[0], replace(runs[1], data="elsewhere", size=(30, 40))]
+    (said,) = differences(other)
+    assert said == (
+        "width-8 cannot be compared with width-4: other data (elsewhere, not drawn scenes) and "
+        "another input size (30x40, not 60x80)"
+    )
+    write_comparison(other, tmp_path / "page.html")
+    assert said in page((tmp_path / "page.html").read_text()).text
+
+
+@pytest.mark.parametrize("command", ["advise", "report", "compare"])
+def test_what_is_no_run_is_one_line(command, tmp_path, capsys):
+    assert main([command, str(tmp_path / "none")]) == 2
+    assert main([command, str(tmp_path)]) == 2
+    (tmp_path / "monitor.jsonl").write_text("not json\n")
+    assert main([command, str(tmp_path)]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 3
+    assert "is not there" in errors[0] and "no monitor.jsonl" in errors[1]
+    assert re.search("line 1, is no record", errors[2])
+
+
+def test_a_callbacks_own_folder_is_advised_on_without_a_network(tmp_path, capsys):
+    lines = [json.dumps(vars(record("wide", epoch))) for epoch in range(6)]
+    (tmp_path / "monitor.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["advise", str(tmp_path)]) == 0
+    assert "what these widths save is not known" in capsys.readouterr().out
+    assert not (tmp_path / "advised.yaml").exists()
+    for option in (["--check"], ["--macs", "1"]):
+        assert main(["advise", str(tmp_path), *option]) == 2
+        assert "train.py" in capsys.readouterr().err

@@ -1,0 +1,186 @@
+"""`python -m monitoring analyze`: what the channels of any saved model do, without a training."""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from monitoring.advice import advise
+from monitoring.arrays import ArraysLogger
+from monitoring.files import whole_file
+from monitoring.loggers import CsvLogger, JsonLinesLogger, RecordLogger, print_table
+from monitoring.projection import Check, projection_check
+from monitoring.records import Measurement, summarise
+from monitoring.report import write_report
+from monitoring.runs import read_run, read_snapshots
+from monitoring.taps import ImagesTap
+from monitoring.watched import Watched
+from training.data import Split, read_images, read_split, scale
+from training.decide import check_table, evaluator, withheld
+
+
+def analyze(args: argparse.Namespace) -> None:
+    """Measures a saved model on a split, advises, checks, and writes a folder.
+
+    Raises:
+        ValueError: The model cannot be loaded or watched, or its input is not images.
+        OSError: A file is not there, or the folder cannot be written.
+    """
+    path = Path(args.model)
+    model = load(path, args.imports)
+    folder = Path(args.output) if args.output else path.with_name(f"{path.stem}-analysis")
+    if (folder / "monitor.jsonl").exists():
+        raise ValueError(f"Output folder {folder} holds another analysis. Choose another one.")
+    size = _input_size(model, args.input_size)
+    prepared = preprocessing(args.preprocess)
+    images, split = _images(Path(args.data), args.split, size)
+    watched = Watched(model, args.layers, args.data_format, args.max_positions)
+    inputs = prepared(images)
+    measured = ImagesTap(watched).measure(inputs)
+    pairs = [summarise(Measurement(g, name, "images", 0, 0)) for name, g in measured.items()]
+    records = [record for record, _ in pairs]
+    print_table(records)
+    advice = advise(
+        {record.probe: [record] for record in records}, multiple=args.multiple, rule=args.rule
+    )
+    widths = {one.probe: one.suggested for one in advice if not one.keep}
+    score, evaluate = _score(model, inputs, split if args.preprocess == "zoo" else None)
+    check = Check(score, evaluate(model), [])
+    if widths:
+        kept = {name: grouped for name, grouped in measured.items() if name in widths}
+        watched = Watched(model, list(widths), args.data_format, args.max_positions)
+        check = projection_check(watched, kept, evaluate, widths, score=score)
+        advice = withheld(advice, check.rows, args.tolerance / 100, score)
+    print()
+    for one in advice:
+        change = "keep" if one.keep else f"-> {one.suggested}"
+        print(f"{one.probe}: {one.channels} channels {change}  {one.reason}")
+    print(check_table(check))
+    loggers: list[RecordLogger] = [
+        CsvLogger(folder / "monitor.csv"),
+        JsonLinesLogger(folder / "monitor.jsonl"),
+        ArraysLogger(folder / "arrays"),
+    ]
+    for logger in loggers:
+        for record, snapshot in pairs:
+            logger.write(record, snapshot)
+        logger.close()
+    result = {
+        "model": str(path),
+        "images": len(images),
+        "rule": args.rule,
+        "multiple": args.multiple,
+        "advice": [asdict(one) for one in advice],
+        "check": check._asdict() | {"rows": [row._asdict() for row in check.rows]},
+    }
+    with whole_file(folder / "analysis.json") as draft:
+        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(read_run(folder), read_snapshots(folder), advice, check=check)
+    print(f"\nWritten in {folder}: analysis.json, monitor.csv, monitor.jsonl, arrays, report.html")
+
+
+def load(path: Path, imports: Sequence[str] = ()) -> keras.Model:
+    """Loads a .keras file in safe mode.
+
+    Args:
+        path: The file.
+        imports: Modules that register the classes it needs.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: A module cannot be imported, or the file is no model that loads safely.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"Model file {path} is not there.")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        for name in imports:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"--import {name}: {error}") from None
+    finally:
+        sys.path.pop(0)
+    try:
+        return keras.saving.load_model(path, safe_mode=True, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} cannot be loaded in safe mode; classes of your own come with --import "
+            f"MODULE: {said[:300]}"
+        ) from None
+
+
+def preprocessing(name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from uint8 images to what a model takes.
+
+    Args:
+        name: "zoo": -1..1; "none": 0..255 in float32; else a module of keras.applications,
+            whose `preprocess_input` is used.
+
+    Raises:
+        ValueError: There is no such module.
+    """
+    if name == "zoo":
+        return scale
+    if name == "none":
+        return lambda images: np.asarray(images, np.float32)
+    module = getattr(keras.applications, name, None)
+    if module is None or not hasattr(module, "preprocess_input"):
+        raise ValueError(
+            "Expected --preprocess zoo, none, or a module of keras.applications as mobilenet_v2. "
+            f"Received: {name!r}"
+        )
+    return lambda images: module.preprocess_input(np.array(images, np.float32))
+
+
+def _input_size(model: keras.Model, given: Sequence[int] | None) -> tuple[int, int]:
+    """Returns height and width that images are resized to."""
+    if given is not None:
+        if len(given) != 2:
+            raise ValueError(f"Expected --input-size H,W. Received: {given}")
+        return given[0], given[1]
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3:
+        raise ValueError(
+            "Expected a model of one input (batch, height, width, 3), or --input-size H,W. "
+            f"Received: input shape {shape}"
+        )
+    if None in shape[1:]:
+        raise ValueError(f"The model's input has no fixed size, {shape}: give --input-size H,W.")
+    return shape[1], shape[2]
+
+
+def _images(data: Path, name: str, size: tuple[int, int]) -> tuple[np.ndarray, Split | None]:
+    """Reads a split, with its masks where there are any, or a bare folder of images."""
+    folder = data / name
+    if (folder / "mask").is_dir():
+        split = read_split(folder, size)
+        return split.images, split
+    for place in (folder / "img", folder, data):
+        if place.is_dir():
+            return read_images(place, size), None
+    raise FileNotFoundError(f"Data folder {data} is not there.")
+
+
+def _score(model: keras.Model, inputs: np.ndarray, split: Split | None):
+    """Returns what a projected model is judged by: its name, and the function."""
+    if split is not None and tuple(model.output_shape[1:]) == split.masks.shape[1:]:
+        return "mIoU", evaluator(split)
+    whole = model.predict(inputs, verbose=0)
+    if not isinstance(whole, np.ndarray):
+        raise ValueError(
+            f"Expected a model of one output. Received: {len(keras.tree.flatten(whole))} outputs"
+        )
+    spread = np.linalg.norm(whole - whole.mean(axis=0))
+
+    def agreement(other: keras.Model) -> float:
+        distance = np.linalg.norm(other.predict(inputs, verbose=0) - whole)
+        return float(1 - distance / spread) if spread else float(distance == 0)
+
+    return "agreement", agreement
