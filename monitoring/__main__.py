@@ -50,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
     )
     report = commands.add_parser("report", help="report.html in a run's folder", allow_abbrev=False)
     report.add_argument("run", metavar="RUN", help="a run's folder")
+    report.add_argument(
+        "--live", action="store_true", help="serve it on this machine while the run goes on"
+    )
+    report.add_argument(
+        "--port", type=int, default=8765, metavar="N", help="of --live (default: 8765; 0: any)"
+    )
     return options
 
 

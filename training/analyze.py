@@ -4,14 +4,14 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from monitoring.advice import advise
+from monitoring.advice import WidthAdvice, advise
 from monitoring.arrays import ArraysLogger
 from monitoring.files import whole_file
 from monitoring.loggers import CsvLogger, JsonLinesLogger, RecordLogger, print_table
@@ -21,8 +21,9 @@ from monitoring.report import write_report
 from monitoring.runs import read_run, read_snapshots
 from monitoring.taps import ImagesTap
 from monitoring.watched import Watched
+from training.check import evaluator, settled
 from training.data import Split, read_images, read_split, scale
-from training.decide import check_table, evaluator, withheld
+from training.decide import check_table
 
 
 def analyze(args: argparse.Namespace) -> None:
@@ -46,17 +47,20 @@ def analyze(args: argparse.Namespace) -> None:
     pairs = [summarise(Measurement(g, name, "images", 0, 0)) for name, g in measured.items()]
     records = [record for record, _ in pairs]
     print_table(records)
-    advice = advise(
+    advice: Sequence[WidthAdvice] = advise(
         {record.probe: [record] for record in records}, multiple=args.multiple, rule=args.rule
     )
     widths = {one.probe: one.suggested for one in advice if not one.keep}
     score, evaluate = _score(model, inputs, split if args.preprocess == "zoo" else None)
     check = Check(score, evaluate(model), [])
     if widths:
-        kept = {name: grouped for name, grouped in measured.items() if name in widths}
-        watched = Watched(model, list(widths), args.data_format, args.max_positions)
-        check = projection_check(watched, kept, evaluate, widths, score=score)
-        advice = withheld(advice, check.rows, args.tolerance / 100, score)
+
+        def tried(widths: Mapping[str, int]) -> Check:
+            kept = {name: measured[name] for name in widths}
+            some = Watched(model, list(widths), args.data_format, args.max_positions)
+            return projection_check(some, kept, evaluate, widths, score=score)
+
+        advice, check = settled(advice, tried(widths), args.tolerance / 100, tried)
     print()
     for one in advice:
         change = "keep" if one.keep else f"-> {one.suggested}"

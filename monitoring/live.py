@@ -1,0 +1,55 @@
+"""A run's report on this machine alone, as fresh as its records."""
+
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+ADDRESS = "127.0.0.1"
+
+
+def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer:
+    """Makes a server of one page, at http://127.0.0.1:PORT/ and nowhere else.
+
+    A request that names another host is refused: a page elsewhere could otherwise have its
+    own name lead here and read what is served.
+
+    Args:
+        render: Returns the page; called for each request.
+        port: 0 takes a free one. Defaults to 0.
+
+    Returns:
+        A server; `serve_forever()` runs it, `server_port` is its port.
+
+    Raises:
+        OSError: The port is taken.
+
+    Example:
+        >>> with live_server(lambda: "<p>now</p>") as server:
+        ...     server.server_address[0]
+        '127.0.0.1'
+    """
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            hosts = {f"{name}:{server.server_port}" for name in (ADDRESS, "localhost")}
+            if self.headers.get("Host") not in hosts:
+                self.send_error(421, "This server answers to 127.0.0.1 alone")
+            elif self.path != "/":
+                self.send_error(404, "There is only the report, at /")
+            else:
+                try:
+                    body = render().encode()
+                except (ValueError, OSError) as error:
+                    self.send_error(503, "No report yet", " ".join(str(error).split()))
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Cache-Control", "no-store")
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass  # the console belongs to the user
+
+    server = ThreadingHTTPServer((ADDRESS, port), Page)
+    return server
