@@ -15,9 +15,14 @@ from monitoring.grouped import GroupedCovariance
 from monitoring.records import Measurement, summarise
 from monitoring.structure import effective_rank, redundancy_score
 
-# Channels mixed by a fixed matrix: their correlation is known without drawing any.
-rotation, _ = np.linalg.qr(np.random.default_rng(9).normal(size=(16, 16)))
-MIXING = np.sqrt(np.linspace(3, 0.05, 16))[:, None] * rotation
+
+def mixing(channels: int) -> np.ndarray:
+    """Returns a fixed matrix: the correlation that it makes is known without drawing any."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(9).normal(size=(channels, channels)))
+    return np.sqrt(np.linspace(3, 0.05, channels))[:, None] * rotation
+
+
+MIXING, MIXING_128 = mixing(16), mixing(128)
 Draw = Callable[[np.random.Generator], np.ndarray]
 
 
@@ -37,8 +42,8 @@ def with_offset(draw: Draw, images: int, channels: int) -> Draw:
     return lambda rng: draw(rng) + rng.normal(size=(images, 1, 1, channels))
 
 
-def mixed(draw: Draw) -> Draw:
-    return lambda rng: draw(rng) @ MIXING
+def mixed(draw: Draw, matrix: np.ndarray = MIXING) -> Draw:
+    return lambda rng: draw(rng) @ matrix
 
 
 def truth(covariance: np.ndarray) -> tuple[float, float]:
@@ -60,6 +65,11 @@ CASES: dict[str, tuple[Draw, tuple[float, float]]] = {
         truth(np.eye(16) + np.ones((16, 16))),
     ),
     "independent, 64 of 5x10x64": (independent(64, 5, 10, 64), truth(np.eye(64))),
+    "independent, 64 of 5x10x128": (independent(64, 5, 10, 128), truth(np.eye(128))),
+    "mixed, 64 of 5x10x128": (
+        mixed(independent(64, 5, 10, 128), MIXING_128),
+        truth(MIXING_128.T @ MIXING_128),
+    ),
     "independent, 8 of 5x10x16": (independent(8, 5, 10, 16), ALONE),
     "mixed, 64 of 5x10x16": (mixed(plain), MIXED),
     "mixed, 64 of 1x2x16": (mixed(independent(64, 1, 2, 16)), MIXED),

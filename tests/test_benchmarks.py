@@ -227,7 +227,7 @@ def test_epoch_end(benchmark, channels):
         def on_epoch_begin(self, epoch, logs=None):
             monitor.on_epoch_begin(epoch)
 
-    epochs = 3 if channels > 512 else 12
+    epochs = 7 if channels > 512 else 12
     callbacks = [Begin(), Clock()]
     model.fit(x, x[:, :1], batch_size=64, epochs=epochs, verbose=0, callbacks=callbacks)
     benchmark.pedantic(lambda: monitor.compute_redundancy(), rounds=1)

@@ -50,7 +50,9 @@ def test_other_hosts_names_are_refused(served, host):
     assert pages == ["first", "second"]
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "/../report.html", "/report.html", "/%2e%2e/", "/?x=1"])
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "/../report.html", "/report.html", "/%2e%2e/", "/?x=1"]
+)
 def test_there_is_one_page(served, path):
     ask, _, _ = served
     assert ask(path)[0] == 404
