@@ -40,7 +40,7 @@ def ticks(low: float, high: float) -> list[float]:
 
     Example:
         >>> ticks(0, 1), ticks(3, 58)
-        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [20.0, 40.0])
+        ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [10.0, 20.0, 30.0, 40.0, 50.0])
     """
     if not high > low:
         return [low]
