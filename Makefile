@@ -24,7 +24,7 @@ test-torch: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'
 	$(BIN)/python -m pytest tests/test_backends.py -k torch
 
-# 40 minutes on two idle cores; anything else that runs is in the figures.
+# an hour on two idle cores; anything else that runs is in the figures.
 benchmark benchmarks.json: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-only -q \
 		--benchmark-json=benchmarks.json --benchmark-columns=median
