@@ -11,7 +11,9 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 640, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 36
-CELL = 12  # pixels of a heat map's channel, at least, so that its number can be read
+CELL = 12  # pixels of a heat map's channel
+SMALL_CELL = 9  # where there are many: the least at which its number can be read
+COLUMN = 560  # pixels of a heat map that shares the width of a screen with another figure
 SIDE = 240  # of a heat map, at least
 MOST_TICKS = 6
 
@@ -137,7 +139,8 @@ def heat_map(correlation: np.ndarray, *, title: str) -> Markup:
         return Markup('<p class="empty">Nothing to draw: no channel is alive.</p>')
     order = live[clustered_order(correlation[np.ix_(live, live)])]
     picture = base64.b64encode(_png(correlation[np.ix_(order, order)])).decode()
-    cell = max(CELL, SIDE // len(order))
+    wide = CELL * len(order) > COLUMN
+    cell = SMALL_CELL if wide else max(CELL, SIDE // len(order))
     margin, side = 28, cell * len(order)
     parts = [
         f'<image x="{margin}" y="{margin}" width="{side}" height="{side}" class="map" '
@@ -151,8 +154,9 @@ def heat_map(correlation: np.ndarray, *, title: str) -> Markup:
             f'{channel}</text><text class="channel" transform="{turned}">{channel}</text>'
         )
     size = margin + side + 4
-    return Markup('<div class="scroll" tabindex="0">{}</div>').format(
-        _svg(parts, size, size, title, fixed=True)
+    kind = "scroll wide" if wide else "scroll"
+    return Markup('<div class="{}" tabindex="0">{}</div>').format(
+        kind, _svg(parts, size, size, title, fixed=True)
     )
 
 

@@ -12,6 +12,7 @@ from monitoring.grouped import GroupedCovariance
 from monitoring.watched import Watched
 
 RANDOM_DRAWS = 3
+LEVELS = ("half", "advised", "between")
 
 
 class Projected(NamedTuple):
@@ -19,14 +20,16 @@ class Projected(NamedTuple):
 
     Attributes:
         probe: The layer, or "all" for all of them together.
-        directions: k, or a mean over layers for "all".
+        level: "half" of what is advised, "advised", or "between" it and all channels.
+        directions: k, or the sum over layers for "all".
         principal: Score with the leading k principal directions.
         random: Mean score with k random ones, over several draws.
         lost: Score without any projection, less `principal`.
     """
 
     probe: str
-    directions: float
+    level: str
+    directions: int
     principal: float
     random: float
     lost: float
@@ -98,13 +101,16 @@ def projection_check(
     whole = scored({})
     rows = []
     tried = {name: _levels(width, len(spectra[name][0])) for name, width in widths.items()}
-    groups: list[tuple[str, dict[str, int]]] = [
-        (name, {name: k}) for name, levels in tried.items() for k in dict.fromkeys(levels)
+    groups: list[tuple[str, str, dict[str, int]]] = [
+        (name, level, {name: k})
+        for name, levels in tried.items()
+        for level, k in levels.items()
+        if level == "advised" or k != levels["advised"]
     ]
     groups += [
-        ("all", dict(zip(tried, level, strict=True))) for level in zip(*tried.values(), strict=True)
+        ("all", level, {name: levels[level] for name, levels in tried.items()}) for level in LEVELS
     ]
-    for probe, kept in groups:
+    for probe, level, kept in groups:
         principal = scored({name: spectra[name][1][:, :k] for name, k in kept.items()})
         random = [
             scored({name: _random(rng, len(spectra[name][0]), k) for name, k in kept.items()})
@@ -113,7 +119,8 @@ def projection_check(
         rows.append(
             Projected(
                 probe,
-                float(np.mean(list(kept.values()))),
+                level,
+                sum(kept.values()),
                 principal,
                 float(np.mean(random)),
                 whole - principal,
@@ -122,8 +129,9 @@ def projection_check(
     return Check(score, whole, rows)
 
 
-def _levels(width: int, channels: int) -> tuple[int, int, int]:
-    return max(1, width // 2), width, (width + channels + 1) // 2
+def _levels(width: int, channels: int) -> dict[str, int]:
+    between = (width + channels + 1) // 2
+    return dict(zip(LEVELS, (max(1, width // 2), width, between), strict=True))
 
 
 def _directions(grouped: GroupedCovariance) -> tuple[np.ndarray, np.ndarray]:

@@ -61,6 +61,7 @@ def render(run, snapshots, advice, *, costs=None, check=None, refresh=0) -> str:
                 _probe(name, run.records[name], snapshots.get(name, [])) for name in run.records
             ],
             advice=advice,
+            lead=_lead(advice, costs, check),
             costs=_costs(costs),
             check=check,
             refresh=refresh,
@@ -194,6 +195,30 @@ def _picture(path: Path) -> str:
     with Image.open(path) as picture:
         picture.convert("RGB").save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _lead(
+    advice: Sequence[WidthAdvice], costs: tuple[Cost, Cost] | None, check: Check | None
+) -> str:
+    """Says all of the advice in a sentence or two."""
+    narrower = [one for one in advice if not one.keep]
+    if not narrower:
+        return "Keep every width as it is."
+    said = f"Narrow {len(narrower)} of {len(advice)} layers."
+    if costs is not None:
+        parameters, macs = (change for _, _, _, change in _costs(costs)[:2])
+        said += f" That changes the parameters by {parameters} and the multiply-adds by {macs}."
+    joint = (
+        [row.lost for row in check.rows if (row.probe, row.level) == ("all", "advised")]
+        if check
+        else []
+    )
+    if joint and check:
+        said += (
+            f" The trained network, held to these widths in all of them at once, loses "
+            f"{100 * joint[0]:.1f} points of {check.score}."
+        )
+    return said
 
 
 def _costs(costs: tuple[Cost, Cost] | None) -> list[tuple[str, int, int, str]]:

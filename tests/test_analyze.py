@@ -64,7 +64,7 @@ def masked(tmp_path, images, rng):
 
 def saved(tmp_path, layer=None):
     inputs = keras.Input((24, 32, 3))
-    x = kl.Conv2D(8, 3, strides=2, name="conv")(inputs)
+    x = kl.Conv2D(64, 3, strides=2, name="conv")(inputs)  # of 27 numbers: at most 27 directions
     x = layer(x) if layer else x
     x = kl.Dense(3)(kl.GlobalAveragePooling2D()(x))
     path = tmp_path / "model.keras"
@@ -80,7 +80,7 @@ def test_a_classifier_on_a_folder_of_images(tmp_path, images, capsys):
     assert "conv" in said and "agreement 1.0000 as it is" in said
     folder = tmp_path / "model-analysis"
     (record,) = read_run(folder).records["conv"]
-    assert (record.images, record.channels) == (20, 8)
+    assert (record.images, record.channels) == (20, 64)
     assert pandas.read_csv(folder / "monitor.csv").probe.tolist() == ["conv"]
     assert "agreement" in (folder / "report.html").read_text()
     found = json.loads((folder / "analysis.json").read_text())

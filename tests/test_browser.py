@@ -7,7 +7,7 @@ import pytest
 from test_report import record, run, snapshot
 
 from monitoring.advice import WidthAdvice
-from monitoring.projection import Check, Projected
+from monitoring.projection import LEVELS, Check, Projected
 from monitoring.report import render
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -39,7 +39,11 @@ def file(tmp_path_factory):
         check=Check(
             "mIoU",
             0.9,
-            [Projected(n, k, 0.9 - 1 / k, 0.5, 1 / k) for n in names for k in (9, 10, 32)],
+            [
+                Projected(n, level, k, 0.9 - 1 / k, 0.5, 1 / k)
+                for n in names
+                for level, k in zip(LEVELS, (9, 10, 32), strict=True)
+            ],
         ),
     )
     path = folder / "report.html"
@@ -91,14 +95,14 @@ def test_everything_is_drawn_and_fits(opened):
 def test_tables_sort_by_mouse_and_keyboard(opened):
     page, _, _ = opened
     table = page.locator("table.sortable").first
-    cells = table.locator("tbody tr td:nth-child(2)")
-    button = table.locator("th:nth-child(2) button")
+    cells = table.locator("tbody tr td:nth-child(3)")
+    button = table.locator("th:nth-child(3) button")
     button.click()
     assert [float(text) for text in cells.all_inner_texts()] == [9, 9, 10, 10, 32, 32]
     button.focus()
     page.keyboard.press("Enter")
     assert [float(text) for text in cells.all_inner_texts()] == [32, 32, 10, 10, 9, 9]
-    assert table.locator("th:nth-child(2)").get_attribute("aria-sort") == "descending"
+    assert table.locator("th:nth-child(3)").get_attribute("aria-sort") == "descending"
 
 
 def test_links_lead_to_what_they_name(opened):

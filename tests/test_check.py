@@ -3,7 +3,7 @@
 import pytest
 
 from monitoring.advice import WidthAdvice
-from monitoring.projection import Check, Projected
+from monitoring.projection import LEVELS, Check, Projected
 from training.check import settled
 
 COSTS = {"a": 0.004, "b": 0.006, "c": 0.02}  # points lost add up
@@ -14,9 +14,15 @@ def advised(*names):
 
 
 def check(widths):
-    rows = [Projected(name, k, 0.9 - COSTS[name], 0.1, COSTS[name]) for name, k in widths.items()]
+    rows = [
+        Projected(name, "advised", k, 0.9 - COSTS[name], 0.1, COSTS[name])
+        for name, k in widths.items()
+    ]
     lost = sum(COSTS[name] for name in widths)
-    joint = [Projected("all", k, 0.9 - lost, 0.1, lost * 8 / k) for k in (4, 8, 12)]
+    joint = [
+        Projected("all", level, k, 0.9 - lost, 0.1, lost * 8 / k)
+        for level, k in zip(LEVELS, (4, 8, 12), strict=True)
+    ]
     return Check("mIoU", 0.9, [*rows, *joint])
 
 

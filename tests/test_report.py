@@ -92,12 +92,12 @@ def test_a_report_says_what_to_do_first(tmp_path):
         {"probe_encoder_1": [snapshot()]},
         advice,
         costs=(Cost(100, 2000, 30), Cost(80, 1000, 30)),
-        check=Check("mIoU", 0.9, [Projected("probe_encoder_1", 4, 0.895, 0.4, 0.005)]),
+        check=Check("mIoU", 0.9, [Projected("probe_encoder_1", "advised", 4, 0.895, 0.4, 0.005)]),
     )
     said = page(text).text
     assert said.index("narrow it from 8 to 4 channels") < said.rindex("The numbers")
     assert "multiply-adds an image 2,000 1,000 -50 %" in said
-    assert "encoder_1 4 0.8950 0.50 0.4000" in said
+    assert "encoder_1 advised 4 0.8950 0.50 0.4000" in said
     assert "Dead : 3." in said and "5 (mirrored as 2)" in said
     assert "Monitoring took 0.5 of 50 seconds of training, 1.0 %." in said
 

@@ -37,7 +37,7 @@ def withheld(
     """
     kept = []
     for one in advice:
-        lost = [r.lost for r in rows if r.probe == one.probe and r.directions == one.suggested]
+        lost = [r.lost for r in rows if r.probe == one.probe and r.level == "advised"]
         if lost and lost[0] > tolerance:
             reason = (
                 f"{one.suggested} directions cost {100 * lost[0]:.1f} points of {score}, "
@@ -100,14 +100,14 @@ def settled(
         The advice that is left, and a check whose joint rows are of it, or of all of it
         where each piece costs too much alone.
     """
-    alone = {(row.probe, row.directions): row for row in found.rows}
+    alone = {row.probe: row.lost for row in found.rows if row.level == "advised"}
     advice = withheld(advice, found.rows, tolerance, found.score)
     left = {one.probe: one.suggested for one in advice if not one.keep}
     joint = _joint(found.rows)
     if left and len(left) < len({row.probe for row in found.rows} - {"all"}):
         joint = _joint(check(left).rows)
     while left and joint[1].lost > tolerance:
-        costliest = max(left, key=lambda probe: alone[probe, left[probe]].lost)
+        costliest = max(left, key=alone.__getitem__)
         del left[costliest]
         advice = [_kept(one, joint[1].lost) if one.probe == costliest else one for one in advice]
         joint = _joint(check(left).rows) if left else []

@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from monitoring.advice import Candidate, Cost, WidthAdvice, fit_budget
@@ -28,8 +28,7 @@ class Advised:
     Attributes:
         run: The run.
         stages: Which widths the probes stand for; None where it is no network of the zoo.
-        advice: A width for each probe.
-        widths: {probe: width}, under a budget narrower than advised.
+        advice: A width for each probe, within the budget.
         check: The projection check; None: not made.
         candidates: What was considered under a budget, the chosen one last.
     """
@@ -37,9 +36,13 @@ class Advised:
     run: RunFolder
     stages: Stages | None
     advice: Sequence[WidthAdvice]
-    widths: Mapping[str, int]
     check: Check | None = None
     candidates: Sequence[Candidate] = ()
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """{probe: width} as advised."""
+        return {one.probe: one.suggested for one in self.advice}
 
     @property
     def costs(self) -> tuple[Cost, Cost] | None:
@@ -144,13 +147,18 @@ def _found(folder: str | Path) -> Advised:
     path = run.folder / "advice.json"
     if not path.is_file():
         advice = advise_widths(run.records, cost=stages.cost if stages else None)
-        return Advised(run, stages, advice, _suggested(advice))
-    given = json.loads(path.read_text(encoding="utf-8"))
-    check = given.get("check")
-    if check is not None:
-        check = Check(check["score"], check["whole"], [Projected(**r) for r in check["rows"]])
-    advice = [WidthAdvice(**one) for one in given["advice"]]
-    return Advised(run, stages, advice, given["widths"], check)
+        return Advised(run, stages, advice)
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        check = given.get("check")
+        if check is not None:
+            check = Check(check["score"], check["whole"], [Projected(**r) for r in check["rows"]])
+        advice = [WidthAdvice(**one) for one in given["advice"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no advice of this version: run `advise` again ({error})"
+        ) from None
+    return Advised(run, stages, advice, check)
 
 
 def _advised(args: argparse.Namespace) -> Advised:
@@ -169,17 +177,22 @@ def _advised(args: argparse.Namespace) -> Advised:
         if getattr(args, name) is not None
     }
     if not budget:
-        return Advised(run, stages, advice, _suggested(advice), check)
+        return Advised(run, stages, advice, check)
     if stages is None:
         raise ValueError("A budget needs a run of train.py: only the zoo's networks are built.")
     within = [one for one in advice if one.probe in stages.now]
     candidates = fit_budget(within, budget, stages.cost, multiple=args.multiple)
-    widths = _suggested(advice) | dict(candidates[-1].widths)
-    return Advised(run, stages, advice, widths, check, candidates)
+    chosen = candidates[-1].widths
+    advice = [_within(one, chosen.get(one.probe, one.suggested), stages.cost) for one in advice]
+    return Advised(run, stages, advice, check, candidates)
 
 
-def _suggested(advice: Sequence[WidthAdvice]) -> dict[str, int]:
-    return {one.probe: one.suggested for one in advice}
+def _within(one: WidthAdvice, width: int, cost: Callable[[Mapping[str, int]], Cost]) -> WidthAdvice:
+    """Returns advice at the width that the budget leaves it."""
+    if width == one.suggested:
+        return one
+    reason = f"{one.suggested} without the budget: {one.reason}"
+    return replace(one, suggested=width, reason=reason, **cost({one.probe: width})._asdict())
 
 
 def _write_report(found: Advised) -> Path:
@@ -190,8 +203,8 @@ def _write_report(found: Advised) -> Path:
 def _table(found: Advised) -> str:
     lines = []
     for one in found.advice:
-        name, width = one.probe.removeprefix("probe_"), found.widths[one.probe]
-        change = "keep" if width == one.channels else f"-> {width}"
+        name = one.probe.removeprefix("probe_")
+        change = "keep" if one.keep else f"-> {one.suggested}"
         lines.append(f"{name:12} {one.channels:4} channels  {change:7}  {one.reason}")
     return "\n".join(lines)
 
@@ -201,11 +214,12 @@ def check_table(check: Check) -> str:
     lines = [
         "",
         f"Projection check: {check.score} {check.whole:.4f} as it is; with activations held to",
-        f"{'':12} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
+        f"{'':21} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
     ]
     for row in check.rows:
         lines.append(
-            f"{row.probe.removeprefix('probe_'):12} {row.directions:10.4g}  {row.principal:8.4f}  "
+            f"{row.probe.removeprefix('probe_'):12} {row.level:8} {row.directions:10}  "
+            f"{row.principal:8.4f}  "
             f"{100 * row.lost:6.2f}  {row.random:8.4f}"
         )
     return "\n".join([*lines, f"(lost: points of {check.score} with the leading directions)"])
