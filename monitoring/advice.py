@@ -238,10 +238,16 @@ def _advice(history: Sequence[ProbeRecord], multiple: int, rule: str) -> WidthAd
 
 
 def _movement(history: Sequence[ProbeRecord], rule: str) -> str:
-    """Says how the width has moved over the last quarter of the epochs, where it did."""
+    """Says how the width has moved over the last quarter of the epochs, where it did.
+
+    A layer that was measured once is taken as trained to its end.
+    """
     measured = [record for record in history if record.epoch >= 0]
+    if len(history) == 1:
+        return ""
     if len(measured) < 4:
-        return f"after {len(measured)} measurements: whether it still moves is not known"
+        times = "1 measurement" if len(measured) == 1 else f"{len(measured)} measurements"
+        return f"after {times}: whether it still moves is not known"
     before, now = measured[-1 - len(measured) // 4], measured[-1]
     first, last = RULES[rule](before), RULES[rule](now)
     apart = last.low > first.high or first.low > last.high

@@ -76,7 +76,7 @@ def enough(
     watched, lost = Watched(model, [probe]), {}
     channels = measured[probe].channels
     for k in range(step, channels + 1, step):
-        rows = projection_check(watched, {probe: measured[probe]}, score, {probe: k}, draws=0).rows
+        rows = projection_check(watched, {probe: measured[probe]}, score, {probe: k}, draws=1).rows
         lost[k] = next(row.lost for row in rows if row.level == "advised")
     return [
         min(k for k in lost if all(lost[more] <= tolerance for more in lost if more >= k))

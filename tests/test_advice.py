@@ -71,7 +71,8 @@ def test_a_width_that_moves_is_said_to():
     assert "still moving: 7.0 after epoch 6" in one(*growing).reason
     noisy = [record(8 + 0.1 * (-1) ** n, 7.5, 8.5, epoch=n) for n in range(8)]
     assert "moving" not in one(*noisy).reason
-    assert "after 1 measurements" in one(record()).reason
+    assert "after 1 measurement:" in one(record(epoch=-1), record()).reason
+    assert "measurement" not in one(record()).reason  # an analysis, not a training
 
 
 def test_the_other_rules_read_other_fields():

@@ -98,7 +98,7 @@ def test_a_zoo_model_with_masks_is_judged_by_miou(tmp_path, masked, capsys):
     assert "Projection check: mIoU 0." in said and "encoder_1" in said
 
 
-def test_own_classes_come_with_import(tmp_path, images, capsys, monkeypatch):
+def test_own_classes_come_with_import(tmp_path, masked, capsys, monkeypatch):
     (tmp_path / "network_of_mine.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     sys.path.insert(0, str(tmp_path))
@@ -111,7 +111,7 @@ def test_own_classes_come_with_import(tmp_path, images, capsys, monkeypatch):
     model.save("own.keras")
     keras.saving.get_custom_objects().clear()
     del sys.modules["network_of_mine"]
-    command = ["analyze", "own.keras", "--data", str(images), "--layers", "mix,twice"]
+    command = ["analyze", "own.keras", "--data", str(masked), "--layers", "mix,twice"]
     command += ["--input-size", "24,32"]
     assert main(command) == 2
     assert "--import" in capsys.readouterr().err

@@ -153,7 +153,7 @@ def trained(tmp_path_factory):
 def test_training_leaves_a_report(trained):
     for folder in trained:
         said = page((folder / "report.html").read_text(encoding="utf-8")).text
-        assert "What to do" in said and "after 1 measurements" in said
+        assert "What to do" in said and "after 1 measurement:" in said
         assert "test mIoU 0." in said and "Monitoring took" in said
 
 

@@ -174,13 +174,13 @@ def _images(data: Path, name: str, size: tuple[int, int]) -> tuple[np.ndarray, S
 
 def _score(model: keras.Model, inputs: np.ndarray, split: Split | None):
     """Returns what a projected model is judged by: its name, and the function."""
-    if split is not None and tuple(model.output_shape[1:]) == split.masks.shape[1:]:
-        return "mIoU", evaluator(split)
     whole = model.predict(inputs, verbose=0)
     if not isinstance(whole, np.ndarray):
         raise ValueError(
             f"Expected a model of one output. Received: {len(keras.tree.flatten(whole))} outputs"
         )
+    if split is not None and whole.shape[1:] == split.masks.shape[1:]:
+        return "mIoU", evaluator(split)
     spread = np.linalg.norm(whole - whole.mean(axis=0))
 
     def agreement(other: keras.Model) -> float:

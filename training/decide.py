@@ -12,7 +12,7 @@ from monitoring.compare import compared, differences, table, write_comparison
 from monitoring.files import whole_file
 from monitoring.live import live_server
 from monitoring.projection import Check, Projected
-from monitoring.report import render, write_report
+from monitoring.report import render, short, write_report
 from monitoring.runs import RunFolder, read_run, read_snapshots
 from training.check import tried
 from training.stages import Stages, stages_of, write_advised
@@ -202,23 +202,25 @@ def _write_report(found: Advised) -> Path:
 
 def _table(found: Advised) -> str:
     lines = []
+    room = max([12, *(len(short(one.probe)) for one in found.advice)])
     for one in found.advice:
-        name = one.probe.removeprefix("probe_")
+        name = short(one.probe)
         change = "keep" if one.keep else f"-> {one.suggested}"
-        lines.append(f"{name:12} {one.channels:4} channels  {change:7}  {one.reason}")
+        lines.append(f"{name:{room}} {one.channels:4} channels  {change:7}  {one.reason}")
     return "\n".join(lines)
 
 
 def check_table(check: Check) -> str:
     """Returns the projection check as text."""
+    room = max([12, *(len(short(row.probe)) for row in check.rows)])
     lines = [
         "",
         f"Projection check: {check.score} {check.whole:.4f} as it is; with activations held to",
-        f"{'':21} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
+        f"{'':{room + 9}} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
     ]
     for row in check.rows:
         lines.append(
-            f"{row.probe.removeprefix('probe_'):12} {row.level:8} {row.directions:10}  "
+            f"{short(row.probe):{room}} {row.level:8} {row.directions:10}  "
             f"{row.principal:8.4f}  "
             f"{100 * row.lost:6.2f}  {row.random:8.4f}"
         )
