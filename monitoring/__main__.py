@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from training import decide
 from training.analyze import analyze
+from training.check import TOLERANCE
 from training.console import Parser, numbers, one_line
 
 COMMANDS = {
@@ -63,10 +64,15 @@ def _add_advise(commands) -> None:
     options = commands.add_parser("advise", help="a width for each stage", allow_abbrev=False)
     options.add_argument("run", metavar="RUN", help="a run's folder")
     _add_rule(options)
-    options.add_argument("--parameters", type=int, metavar="N", help="budget: all weights")
-    options.add_argument("--macs", type=int, metavar="N", help="budget: multiply-adds an image")
+    options.add_argument("--parameters", type=_positive, metavar="N", help="budget: all weights")
     options.add_argument(
-        "--peak-ram", type=int, metavar="BYTES", help="budget: activations at their peak in INT8"
+        "--macs", type=_positive, metavar="N", help="budget: multiply-adds an image"
+    )
+    options.add_argument(
+        "--peak-ram",
+        type=_positive,
+        metavar="BYTES",
+        help="budget: activations at their peak in INT8",
     )
     options.add_argument(
         "--check",
@@ -128,10 +134,16 @@ def _add_rule(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--tolerance",
         type=float,
-        default=1.0,
+        default=TOLERANCE,
         metavar="POINTS",
         help="of mIoU that the advice may cost in the check (default: 1)",
     )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number. Received: {text!r}")
+    return int(text)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -40,6 +40,11 @@ RULES: Mapping[str, Callable[[ProbeRecord], Width]] = {
     "participation_ratio": participation_width,
     "variance": variance_width,
 }
+SAID: Mapping[str, str] = {
+    "effective_rank": "{:.1f} channels in use ({:.1f} to {:.1f})",
+    "participation_ratio": "participation ratio {:.1f} ({:.1f} to {:.1f})",
+    "variance": "{:.0f} directions hold 99 % of the variance",
+}
 DEFAULT_RULE = "effective_rank"
 
 
@@ -200,7 +205,7 @@ def fit_budget(
             break
     else:
         raise ValueError(
-            f"No network fits: the narrowest, {_listed(chosen.widths)}, has {chosen.over}. "
+            f"No network fits: the narrowest, {_listed(chosen.widths)}, is {chosen.over}. "
             "A smaller multiple (--multiple) leads further down."
         )
     raised = True
@@ -227,7 +232,7 @@ def _advice(history: Sequence[ProbeRecord], multiple: int, rule: str) -> WidthAd
     spare = int(record.dead_channels + record.duplicate_channels)
     rounded = [min(channels, _up(min(w, channels - spare), multiple)) for w in width[1:]]
     low, high = max(1, min(rounded)), max(1, *rounded)
-    said = [f"{width.value:.1f} channels in use ({width.low:.1f} to {width.high:.1f})"]
+    said = [SAID[rule].format(*width)]
     if spare:
         dead, duplicates = record.dead_channels, record.duplicate_channels
         said.append(f"{dead:.0f} dead and {duplicates:.0f} duplicate set aside")
@@ -262,7 +267,7 @@ def _up(width: float, multiple: int) -> int:
 
 def _over(found: Cost, budget: Mapping[str, int]) -> str:
     over = [
-        f"{getattr(found, name):,} {name.replace('_', ' ')}, {getattr(found, name) - most:,} over"
+        f"{getattr(found, name) - most:,} {name.replace('_', ' ')} over"
         for name, most in budget.items()
         if getattr(found, name) > most
     ]

@@ -140,7 +140,7 @@ def table(runs: Sequence[Compared]) -> str:
         lines.append(f"  {score}, {cost}")
         for probe, records in run.records.items():
             last, moved = records[-1], trend(records)
-            late = "" if math.isnan(moved) else f"  {moved:+.1f} over the last quarter"
+            late = "" if math.isnan(moved) else f"  {moved + 0.0:+.1f} over the last quarter"
             said = "" if last.verdict == "ok" else f"  ({last.verdict})"
             lines.append(
                 f"  {short(probe):12} {last.channels:4} channels  {last.effective_rank:6.1f}"

@@ -214,10 +214,8 @@ def _lead(
         else []
     )
     if joint and check:
-        said += (
-            f" The trained network, held to these widths in all of them at once, loses "
-            f"{100 * joint[0]:.1f} points of {check.score}."
-        )
+        lost = f"{100 * joint[0]:.1f} points of {check.score}" if joint[0] > 0 else "nothing"
+        said += f" The trained network, held to these widths in all of them at once, loses {lost}."
     return said
 
 

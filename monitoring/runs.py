@@ -115,7 +115,11 @@ def _read_records(path: Path) -> tuple[list[ProbeRecord], list[str]]:
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 if not line.endswith("\n"):
                     return found, [f"{path.name}: its last line is torn and was left out"]
-                raise ValueError(f"{path}, line {number}, is no record: {error}") from None
+                said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
+                raise ValueError(
+                    f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
+                    "another version. Without that line the rest can be read."
+                ) from None
     return found, []
 
 

@@ -109,7 +109,7 @@ def test_own_classes_come_with_import(tmp_path, masked, capsys, monkeypatch):
     model = Network(name="net")
     model(np.zeros((1, 24, 32, 3)))
     model.save("own.keras")
-    keras.saving.get_custom_objects().clear()
+    del keras.saving.get_custom_objects()[keras.saving.get_registered_name(Network)]
     del sys.modules["network_of_mine"]
     command = ["analyze", "own.keras", "--data", str(masked), "--layers", "mix,twice"]
     command += ["--input-size", "24,32"]
@@ -127,8 +127,9 @@ def test_own_classes_come_with_import(tmp_path, masked, capsys, monkeypatch):
         (["none.keras"], "is not there"),
         (["model.keras", "--layers", "nothing"], "has no layer 'nothing'"),
         (["model.keras", "--preprocess", "vgg99"], "Received: 'vgg99'"),
+        (["model.keras", "--tolerance", "nan"], "Expected --tolerance"),
         (["model.keras", "--rule", "best"], "Unknown rule"),
-        (["text.keras"], "cannot be loaded in safe mode"),
+        (["text.keras"], "is no .keras file"),
         (["model.keras", "--input-size", "5"], "Expected --input-size H,W"),
     ],
     ids=str,

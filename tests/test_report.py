@@ -181,17 +181,33 @@ def test_advice_under_a_budget(trained, capsys):
     assert "Considered under the budget" in said and "over" in said
     found = json.loads((trained[1] / "advice.json").read_text())
     assert found["advised"]["macs"] <= 1_600_000
+    assert main(["advise", str(trained[1]), "--macs", "1600000", "--check"]) == 0
+    found = json.loads((trained[1] / "advice.json").read_text())
+    tried = {r["probe"]: r["directions"] for r in found["check"]["rows"] if r["level"] == "advised"}
+    narrowed = {
+        o["probe"]: o["suggested"] for o in found["advice"] if o["suggested"] < o["channels"]
+    }
+    assert tried == narrowed | {"all": sum(narrowed.values())}
+    assert narrowed.items() <= found["widths"].items()
+    capsys.readouterr()
+    assert main(["advise", str(trained[1]), "--macs", "1600000"]) == 0
+    assert "Projection check" in capsys.readouterr().out  # of the same widths: still there
+    assert main(["advise", str(trained[1]), "--multiple", "1"]) == 0
+    assert "made before was of other widths" in capsys.readouterr().out
+    assert main(["advise", str(trained[1]), "--tolerance", "5"]) == 2
+    assert main(["compare", str(trained[1])]) == 2
     assert main(["advise", str(trained[1]), "--parameters", "10"]) == 2
-    assert "No network fits: the narrowest" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "No network fits: the narrowest" in said and "two runs or more" in said
 
 
 def test_nothing_may_be_lost(trained, capsys):
-    assert (
-        main(["advise", str(trained[0]), "--multiple", "1", "--check", "--tolerance", "-100"]) == 0
-    )
+    assert main(["advise", str(trained[0]), "--multiple", "1", "--check", "--tolerance", "0"]) == 0
     found = json.loads((trained[0] / "advice.json").read_text())
-    assert all(one["suggested"] == one["channels"] for one in found["advice"])
-    assert "points of mIoU, more than -100" in capsys.readouterr().out
+    lost = {r["probe"]: r["lost"] for r in found["check"]["rows"] if r["level"] == "advised"}
+    narrowed = [one for one in found["advice"] if one["suggested"] < one["channels"]]
+    assert all(lost[one["probe"]] <= 0 for one in narrowed)
+    assert all(lost["all"] <= 0 for _ in narrowed)
 
 
 def test_runs_are_compared_in_a_table_and_a_page(trained, tmp_path, capsys):

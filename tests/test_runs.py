@@ -66,7 +66,7 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(folder):
     file = path / "monitor.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text(lines[0] + '{"probe": 1}\n' + lines[2])
-    with pytest.raises(ValueError, match="line 2, is no record: missing or unknown: channels"):
+    with pytest.raises(ValueError, match="line 2, is no record \\(missing or unknown: channels"):
         read_run(path)
     file.write_text(lines[0] + "[]\n" + lines[2])
     with pytest.raises(ValueError, match="line 2, is no record"):

@@ -21,9 +21,9 @@ from monitoring.report import write_report
 from monitoring.runs import read_run, read_snapshots
 from monitoring.taps import ImagesTap
 from monitoring.watched import Watched
-from training.check import evaluator, settled
+from training.check import evaluator, load, settled
 from training.data import Split, read_images, read_split, scale
-from training.decide import check_table
+from training.decide import advice_table, allowed, check_table
 
 
 def analyze(args: argparse.Namespace) -> None:
@@ -34,10 +34,14 @@ def analyze(args: argparse.Namespace) -> None:
         OSError: A file is not there, or the folder cannot be written.
     """
     path = Path(args.model)
-    model = load(path, args.imports)
+    tolerance = allowed(args) / 100
+    import_modules(args.imports)
+    model = load(path)
     folder = Path(args.output) if args.output else path.with_name(f"{path.stem}-analysis")
     if (folder / "monitor.jsonl").exists():
-        raise ValueError(f"Output folder {folder} holds another analysis. Choose another one.")
+        raise ValueError(
+            f"Output folder {folder} holds another analysis. Choose another with --output."
+        )
     size = _input_size(model, args.input_size)
     prepared = preprocessing(args.preprocess)
     images, split = _images(Path(args.data), args.split, size)
@@ -51,6 +55,11 @@ def analyze(args: argparse.Namespace) -> None:
         {record.probe: [record] for record in records}, multiple=args.multiple, rule=args.rule
     )
     widths = {one.probe: one.suggested for one in advice if not one.keep}
+    # Directions from every second image, scores on the others.
+    measured = ImagesTap(watched).measure(inputs[::2])
+    inputs = inputs[1::2] if len(inputs) > 1 else inputs
+    if split is not None:
+        split = Split(split.images[1::2], split.masks[1::2], split.names[1::2])
     score, evaluate = _score(model, inputs, split if args.preprocess == "zoo" else None)
     check = Check(score, evaluate(model), [])
     if widths:
@@ -60,11 +69,9 @@ def analyze(args: argparse.Namespace) -> None:
             some = Watched(model, list(widths), args.data_format, args.max_positions)
             return projection_check(some, kept, evaluate, widths, score=score)
 
-        advice, check = settled(advice, tried(widths), args.tolerance / 100, tried)
+        advice, check = settled(advice, tried(widths), tolerance, tried)
     print()
-    for one in advice:
-        change = "keep" if one.keep else f"-> {one.suggested}"
-        print(f"{one.probe}: {one.channels} channels {change}  {one.reason}")
+    print(advice_table(advice))
     print(check_table(check))
     loggers: list[RecordLogger] = [
         CsvLogger(folder / "monitor.csv"),
@@ -89,35 +96,20 @@ def analyze(args: argparse.Namespace) -> None:
     print(f"\nWritten in {folder}: analysis.json, monitor.csv, monitor.jsonl, arrays, report.html")
 
 
-def load(path: Path, imports: Sequence[str] = ()) -> keras.Model:
-    """Loads a .keras file in safe mode.
-
-    Args:
-        path: The file.
-        imports: Modules that register the classes it needs.
+def import_modules(names: Sequence[str]) -> None:
+    """Imports modules that register a model's own classes, also from the working directory.
 
     Raises:
-        FileNotFoundError: It is not there.
-        ValueError: A module cannot be imported, or the file is no model that loads safely.
+        ValueError: A module cannot be imported.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Model file {path} is not there.")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        for name in imports:
+        for name in names:
             importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"--import {name}: {error}") from None
     finally:
         sys.path.pop(0)
-    try:
-        return keras.saving.load_model(path, safe_mode=True, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} cannot be loaded in safe mode; classes of your own come with --import "
-            f"MODULE: {said[:300]}"
-        ) from None
 
 
 def preprocessing(name: str) -> Callable[[np.ndarray], np.ndarray]:

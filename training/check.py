@@ -1,7 +1,9 @@
 """Advice, tried on the trained network before anybody trains another."""
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 
@@ -15,6 +17,7 @@ from training.evaluate import evaluate, predict
 from training.stages import Stages
 from training.synthetic import synthetic_splits
 
+TOLERANCE = 1.0  # points
 CHECK_IMAGES = 128  # of the training split, whose principal directions are taken
 
 
@@ -48,6 +51,27 @@ def withheld(
     return kept
 
 
+def load(path: Path) -> keras.Model:
+    """Loads a .keras file in safe mode.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is no model that loads safely.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"Model file {path} is not there.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no .keras file, or a damaged one.")
+    try:
+        return keras.saving.load_model(path, safe_mode=True, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"{path} cannot be loaded in safe mode; classes of your own come with --import "
+            f"MODULE: {said[:300]}"
+        ) from None
+
+
 def tried(
     run: RunFolder,
     stages: Stages | None,
@@ -61,7 +85,7 @@ def tried(
         raise ValueError(
             f"--check needs a finished run of train.py: model.keras and config.yaml in {run.folder}"
         )
-    model = keras.saving.load_model(path, safe_mode=True, compile=False)
+    model = load(path)
     config = stages.config
     root = data or config.data.root
     splits = read_splits(root, config.model.input_size) if root else synthetic_splits()

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from monitoring.live import live_server
 from monitoring.projection import Check, Projected
 from monitoring.report import render, short, write_report
 from monitoring.runs import RunFolder, read_run, read_snapshots
-from training.check import tried
+from training.check import TOLERANCE, tried
 from training.stages import Stages, stages_of, write_advised
 
 REFRESH_SECONDS = 5  # of the live report
@@ -61,9 +62,11 @@ def advise(args: argparse.Namespace) -> None:
     """
     found = _advised(args)
     folder = found.run.folder
+    if args.tolerance != TOLERANCE and args.check is None:
+        raise ValueError("--tolerance is that of the projection check: give --check as well.")
     result: dict = {"rule": args.rule, "multiple": args.multiple, "widths": found.widths}
     result["advice"] = [asdict(advice) for advice in found.advice]
-    print(_table(found))
+    print(advice_table(found.advice))
     for note in found.run.notes:
         print(f"note: {note}")
     if found.check:
@@ -86,7 +89,8 @@ def advise(args: argparse.Namespace) -> None:
     with whole_file(folder / "advice.json") as draft:
         draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _write_report(found)
-    print(f"\nWritten in {folder}: advice.json, report.html")
+    names = ["advice.json", "report.html", *(["advised.yaml"] if found.stages else [])]
+    print(f"\nWritten in {folder}: {', '.join(names)}")
     if found.stages:
         print(f"Train it: python train.py --config {folder / 'advised.yaml'}")
 
@@ -127,10 +131,16 @@ def compare(args: argparse.Namespace) -> None:
         stages = stages_of(run)
         return stages.cost(stages.now) if stages else None
 
-    runs = [compared(read_run(folder), cost) for folder in args.runs]
-    print(table(runs))
+    found = [read_run(folder) for folder in args.runs]
+    if len(found) < 2:
+        raise ValueError("Expected two runs or more. Received: 1")
+    runs = [compared(run, cost) for run in found]
     for said in differences(runs):
         print(f"note: {said}")
+    for run in found:
+        for note in run.notes:
+            print(f"note: {run.folder.name}: {note}")
+    print(table(runs))
     write_comparison(runs, Path(args.output))
     print(f"Written: {args.output}")
 
@@ -168,23 +178,46 @@ def _advised(args: argparse.Namespace) -> Advised:
     cost = stages.cost if stages else None
     advice: Sequence[WidthAdvice]
     advice = advise_widths(run.records, multiple=args.multiple, rule=args.rule, cost=cost)
-    check = None
-    if args.check is not None:
-        advice, check = tried(run, stages, advice, args.check, args.tolerance / 100)
+    candidates: Sequence[Candidate] = ()
     budget = {
         field: getattr(args, name)
         for name, field in BUDGETS.items()
         if getattr(args, name) is not None
     }
-    if not budget:
-        return Advised(run, stages, advice, check)
-    if stages is None:
-        raise ValueError("A budget needs a run of train.py: only the zoo's networks are built.")
-    within = [one for one in advice if one.probe in stages.now]
-    candidates = fit_budget(within, budget, stages.cost, multiple=args.multiple)
-    chosen = candidates[-1].widths
-    advice = [_within(one, chosen.get(one.probe, one.suggested), stages.cost) for one in advice]
+    if budget:
+        if stages is None:
+            raise ValueError("A budget needs a run of train.py: only the zoo's networks are built.")
+        within = [one for one in advice if one.probe in stages.now]
+        candidates = fit_budget(within, budget, stages.cost, multiple=args.multiple)
+        chosen = candidates[-1].widths
+        advice = [_within(one, chosen.get(one.probe, one.suggested), stages.cost) for one in advice]
+    if args.check is None:
+        return _with_earlier_check(Advised(run, stages, advice, candidates=candidates))
+    # What a budget asks for is tried and shown; to keep a width would break the budget.
+    tolerance = math.inf if budget else allowed(args) / 100
+    advice, check = tried(run, stages, advice, args.check, tolerance)
     return Advised(run, stages, advice, check, candidates)
+
+
+def allowed(args: argparse.Namespace) -> float:
+    """Returns how many points the advice may cost in the check."""
+    if not args.tolerance >= 0:
+        raise ValueError(f"Expected --tolerance to be 0 or more points. Received: {args.tolerance}")
+    return args.tolerance
+
+
+def _with_earlier_check(found: Advised) -> Advised:
+    """Returns the advice with the check that an earlier `advise` made of the same widths."""
+    try:
+        earlier = _found(found.run.folder)
+    except ValueError:
+        return found  # No advice of this version; it is written anew.
+    if earlier.check is None:
+        return found
+    if earlier.widths == found.widths:
+        return replace(found, check=earlier.check)
+    note = "the projection check made before was of other widths and is left out; --check makes one"
+    return replace(found, run=replace(found.run, notes=(*found.run.notes, note)))
 
 
 def _within(one: WidthAdvice, width: int, cost: Callable[[Mapping[str, int]], Cost]) -> WidthAdvice:
@@ -200,10 +233,11 @@ def _write_report(found: Advised) -> Path:
     return write_report(found.run, snapshots, found.advice, costs=found.costs, check=found.check)
 
 
-def _table(found: Advised) -> str:
+def advice_table(advice: Sequence[WidthAdvice]) -> str:
+    """Returns advice as text, a line a layer."""
     lines = []
-    room = max([12, *(len(short(one.probe)) for one in found.advice)])
-    for one in found.advice:
+    room = max([12, *(len(short(one.probe)) for one in advice)])
+    for one in advice:
         name = short(one.probe)
         change = "keep" if one.keep else f"-> {one.suggested}"
         lines.append(f"{name:{room}} {one.channels:4} channels  {change:7}  {one.reason}")
@@ -213,6 +247,8 @@ def _table(found: Advised) -> str:
 def check_table(check: Check) -> str:
     """Returns the projection check as text."""
     room = max([12, *(len(short(row.probe)) for row in check.rows)])
+    if not check.rows:
+        return "\nProjection check: every width is kept, so there is nothing to try."
     lines = [
         "",
         f"Projection check: {check.score} {check.whole:.4f} as it is; with activations held to",
@@ -224,7 +260,10 @@ def check_table(check: Check) -> str:
             f"{row.principal:8.4f}  "
             f"{100 * row.lost:6.2f}  {row.random:8.4f}"
         )
-    return "\n".join([*lines, f"(lost: points of {check.score} with the leading directions)"])
+    lines.append(f"(lost: points of {check.score} with the leading directions)")
+    if max(check.whole - row.random for row in check.rows) < 0.001:
+        lines.append("note: random directions lose nothing either, so this check says nothing")
+    return "\n".join(lines)
 
 
 def _candidates_table(considered: Sequence[Candidate]) -> str:
@@ -233,7 +272,9 @@ def _candidates_table(considered: Sequence[Candidate]) -> str:
         widths = ", ".join(map(str, candidate.widths.values()))
         cost = candidate.cost
         said = candidate.over or "fits"
-        lines.append(f"  {widths:20} {cost.parameters:9,} parameters {cost.macs:13,} MACs  {said}")
+        lines.append(
+            f"  {widths:20} {cost.parameters:9,} parameters {cost.macs:13,} multiply-adds  {said}"
+        )
     return "\n".join(lines)
 
 

@@ -71,7 +71,7 @@ def train(
         raise ValueError("Expected nas_config or nas_callback, not both.")
     monitored = enable_nas_monitoring or nas_config is not None or nas_callback is not None
     nas: dict = {"enabled": True} if monitored else {}
-    sections = {
+    sections: dict[str, dict] = {
         "model": {"name": model_name, "probes": probes},
         "data": {"root": None if data is None else str(data)},
         "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},

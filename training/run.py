@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -94,7 +95,7 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
 
 def _build(config: Config) -> keras.Model:
     settings = config.model
-    widths = {
+    widths: dict[str, Any] = {
         name: value
         for name, value in (("filters", settings.filters), ("bottleneck", settings.bottleneck))
         if value is not None
