@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--epochs", type=int, metavar="N", help="times through the images")
     options.add_argument("--batch-size", type=int, metavar="N", help="images a step")
     options.add_argument(
+        "--distill-from",
+        metavar="TEACHER",
+        help="a run's folder or a .keras file, whose answers are taught beside the masks",
+    )
+    options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
     )
     options.add_argument("--seed", type=int, metavar="N", help="the same seed, the same run")
@@ -79,6 +84,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         "model": {"name": args.model, "probes": probes},
         "data": {"root": args.data},
         "training": {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
+        "distillation": {"teacher": args.distill_from},
         "nas": {"enabled": monitoring},
         "output": {"folder": args.output},
     }

@@ -123,7 +123,7 @@ def truncate(folder):
         (["--config", "gone.yaml"], "Config file gone.yaml is not there"),
         (["--config", "size.yaml"], "Received: input_shape=(61, 80, 3). Nearest heights that do"),
         (["--config", "odd.yaml"], "the embedded scenes are 60x80"),
-        (["--config", "teacher.yaml"], "cannot distil yet"),
+        (["--config", "teacher.yaml"], "Teacher runs/x is not there"),
         (["--config", "log.yaml"], "nas.log_frequency: nothing would be measured"),
         (["--config", "stop.yaml"], "training.early_stopping_monitor: redundancy needs"),
         (["--config", "twice.yaml"], "key 'training' is given twice"),

@@ -58,6 +58,11 @@ class AugmentationConfig(Section):
     saturation: Share = 0.0
     hue: Annotated[NotNegative, Field(le=0.5)] = 0.0
 
+    @property
+    def none(self) -> bool:
+        """Whether images are left as they are."""
+        return not any(self.model_dump().values())
+
 
 class DataConfig(Section):
     """Where images come from. `root` of None: scenes drawn by the project itself."""
@@ -83,7 +88,10 @@ class TrainingConfig(Section):
 
 
 class DistillationConfig(Section):
-    """The teacher, and how its answers are weighed against the masks."""
+    """The teacher, a run's folder or a .keras file, and how its answers are weighed.
+
+    `teacher` of None: none.
+    """
 
     teacher: str | None = None
     alpha: Share = 0.5

@@ -1,5 +1,6 @@
 """Images and masks: read and checked once, cached, shuffled and augmented by seed."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -88,21 +89,36 @@ def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
     return scale(split.images[np.sort(order)])
 
 
-def batches(split: Split, batch_size: int):
-    """Returns a tf.data.Dataset of (images, masks) in order, scaled, in float32."""
+def batches(split: Split, batch_size: int, answers: Callable | None = None):
+    """Returns a tf.data.Dataset of (images, masks) in order, scaled, in float32.
+
+    Args:
+        split: Images and masks.
+        batch_size: Images a batch.
+        answers: From scaled images and their indices to channels that are put behind the
+            mask's. Defaults to None: none.
+    """
     import tensorflow as tf
 
     images, masks = tf.constant(split.images), tf.constant(split.masks)
 
     def gather(index):
-        return _scaled(tf.gather(images, index)), tf.cast(tf.gather(masks, index), tf.float32)
+        pictures = _scaled(tf.gather(images, index))
+        labels = tf.cast(tf.gather(masks, index), tf.float32)
+        return pictures, _answered(pictures, labels, index, answers)
 
     dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
     return dataset.map(gather, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def training_batches(
-    split: Split, batch_size: int, *, epochs: int, seed: int, augmentation: AugmentationConfig
+    split: Split,
+    batch_size: int,
+    *,
+    epochs: int,
+    seed: int,
+    augmentation: AugmentationConfig,
+    answers: Callable | None = None,
 ):
     """Returns a tf.data.Dataset of all epochs' batches, shuffled and augmented.
 
@@ -115,10 +131,12 @@ def training_batches(
         epochs: How many times through the split.
         seed: Decides order and augmentation.
         augmentation: Ranges to draw from.
+        answers: As of `batches`; it is given augmented images.
 
     Returns:
         Batches of images (batch, height, width, 3) in -1..1 and masks (batch, height,
-        width, 1) of 0 and 1, in float32; ceil(images / batch_size) of them an epoch.
+        width, 1) of 0 and 1, in float32, with `answers` behind them; ceil(images /
+        batch_size) of them an epoch.
     """
     import tensorflow as tf
 
@@ -137,10 +155,17 @@ def training_batches(
         draw = tf.stack([tf.cast(seed, tf.int64), number])
         batch = tf.gather(images, index), tf.gather(masks, index)
         pictures, labels = augment(*batch, draw, augmentation=augmentation)
-        return _scaled(pictures), labels
+        pictures = _scaled(pictures)
+        return pictures, _answered(pictures, labels, index, answers)
 
     order = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
     return order.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _answered(pictures, labels, index, answers: Callable | None):
+    import tensorflow as tf
+
+    return labels if answers is None else tf.concat([labels, answers(pictures, index)], axis=-1)
 
 
 def _scaled(images):

@@ -11,8 +11,9 @@ from monitoring.files import whole_file
 from training.config import read_config
 from training.data import batches, training_batches
 from training.decide import report_on
+from training.distill import Answers
 from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
-from training.run import Run, prepare
+from training.run import Run, compile_for_masks, prepare
 
 
 def train(
@@ -23,6 +24,7 @@ def train(
     data: str | Path | None = None,
     config: str | Path | None = None,
     batch_size: int | None = None,
+    distill_from: str | Path | None = None,
     output: str | Path | None = None,
     seed: int | None = None,
     enable_nas_monitoring: bool = False,
@@ -43,6 +45,8 @@ def train(
             `config`'s, else scenes that the project draws itself.
         config: A YAML file with what it changes. Defaults to None: none.
         batch_size: Images a step.
+        distill_from: A teacher's run folder or .keras file, of the same input and output.
+            Defaults to None: `config`'s, else none.
         output: Folder for the results. Defaults to None: runs/<model>-<date>-<time>.
         seed: Decides weights, order, augmentation and which images are monitored.
         enable_nas_monitoring: Measure the probes' channels at each epoch's end; without
@@ -75,6 +79,7 @@ def train(
         "model": {"name": model_name, "probes": probes},
         "data": {"root": None if data is None else str(data)},
         "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
+        "distillation": {"teacher": None if distill_from is None else str(distill_from)},
         "nas": nas | dict(nas_config or {}),
         "output": {"folder": None if output is None else str(output)},
     }
@@ -95,6 +100,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     training, folder, model = run.config.training, run.folder, run.model
     best = folder / "checkpoint" / "best.weights.h5"
     start = time.perf_counter()
+    answers, checked = _answers(run)
     try:
         history = model.fit(
             training_batches(
@@ -103,8 +109,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
                 epochs=training.epochs,
                 seed=training.seed,
                 augmentation=run.config.data.augmentation,
+                answers=answers,
             ),
-            validation_data=batches(run.splits.val, training.batch_size),
+            validation_data=batches(run.splits.val, training.batch_size, checked),
             epochs=training.epochs,
             steps_per_epoch=run.steps,
             callbacks=_callbacks(run, best),
@@ -117,6 +124,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     training_seconds = time.perf_counter() - start
     estimate = run.monitor.step_seconds() if run.monitor else 0.0
     model.load_weights(best)
+    if run.teacher is not None:
+        compile_for_masks(model, model.optimizer)  # what is saved is the student alone
     with whole_file(folder / "model.keras") as draft:
         model.save(draft)
     best.unlink()
@@ -147,6 +156,17 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         )
         print(f"Results are in {folder}")
     return model, history
+
+
+def _answers(run: Run) -> tuple[Answers | None, Answers | None]:
+    """Returns the teacher's answers for training and validation images."""
+    if run.teacher is None:
+        return None, None
+    fixed = run.config.data.augmentation.none
+    return (
+        Answers(run.teacher, run.splits.train, fixed=fixed),
+        Answers(run.teacher, run.splits.val, fixed=True),
+    )
 
 
 def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:

@@ -14,8 +14,11 @@ from monitoring.files import whole_file
 from monitoring.watched import Watched
 from training.config import Config
 from training.data import Splits, draw_images, read_splits
+from training.distill import DistillationLoss, MaskIoU, read_teacher
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
+# A logit of 0 is a probability of 0.5.
+METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": "miou"}
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
     *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
@@ -33,6 +36,7 @@ class Run:
         model: Compiled.
         folder: Exists, and holds config.yaml.
         monitor: The callback that measures, or None.
+        teacher: Whose answers the model is taught, or None.
     """
 
     config: Config
@@ -40,6 +44,7 @@ class Run:
     model: keras.Model
     folder: Path
     monitor: NASMonitorCallback | None
+    teacher: keras.Model | None = None
 
     @property
     def steps(self) -> int:
@@ -56,8 +61,6 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
     """
     if config.model.name not in MODELS:
         raise ValueError(f"Unknown model '{config.model.name}'. Known: {', '.join(MODELS)}.")
-    if config.distillation.teacher is not None:
-        raise ValueError("distillation.teacher: this version cannot distil yet; leave it out")
     nas, epochs = config.nas, config.training.epochs
     if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
         raise ValueError(
@@ -73,6 +76,9 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
             )
     keras.utils.set_random_seed(config.training.seed)
     model = _build(config)
+    teacher = None
+    if config.distillation.teacher is not None:
+        teacher = read_teacher(config.distillation.teacher, model)
     splits = _read(config)
     _compile(model, config, steps=config.training.epochs * _steps(config, splits))
     folder = _folder(config)
@@ -90,7 +96,7 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
             draft.write_text(again.to_yaml(), encoding="utf-8")
     except OSError as error:
         raise OSError(f"Output folder {folder} cannot be written: {error.strerror}") from error
-    return Run(config, splits, model, folder, monitor)
+    return Run(config, splits, model, folder, monitor, teacher)
 
 
 def _build(config: Config) -> keras.Model:
@@ -127,12 +133,20 @@ def _compile(model: keras.Model, config: Config, *, steps: int) -> None:
     rate = training.learning_rate
     if training.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=training.weight_decay),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-        # A logit of 0 is a probability of 0.5.
-        metrics=[keras.metrics.BinaryIoU(target_class_ids=[0, 1], threshold=0.0, name="miou")],
-    )
+    compile_for_masks(model, keras.optimizers.AdamW(rate, weight_decay=training.weight_decay))
+    settings = config.distillation
+    if settings.teacher is not None:
+        model.compile(
+            model.optimizer,
+            DistillationLoss(settings.alpha, settings.temperature),
+            metrics=[MaskIoU(**METRIC)],
+        )
+
+
+def compile_for_masks(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Sets the loss on logits and the metric of a network that is given masks alone."""
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=[keras.metrics.BinaryIoU(**METRIC)])
 
 
 def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback:

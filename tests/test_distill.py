@@ -1,0 +1,123 @@
+"""A student taught by a teacher: closed forms, and what stays as it was."""
+
+import keras
+import numpy as np
+import pytest
+
+from models import Nano_U
+from training.config import AugmentationConfig
+from training.data import batches, training_batches
+from training.distill import Answers, DistillationLoss, read_teacher
+from training.fit import train
+from training.synthetic import synthetic_splits
+
+SMALL = "model: {name: nano_u, filters: [2, 4], bottleneck: 4}\n"
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    keras.utils.set_random_seed(5)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
+    Nano_U(filters=(3, 6), bottleneck=6, enable_probes=True).save(path)
+    return path
+
+
+def trained(folder, **options):
+    config = folder.with_suffix(".yaml")
+    config.write_text(SMALL + options.pop("more", ""))
+    return train(None, 1, config=config, output=folder, verbose=0, **options)
+
+
+def test_the_loss_is_its_formula(rng):
+    mask = rng.integers(0, 2, (2, 3, 4, 1)).astype(float)
+    taught, said = rng.normal(size=(2, 2, 3, 4, 1)) * 3
+    hard = -np.mean(mask * np.log(sigmoid(said)) + (1 - mask) * np.log(1 - sigmoid(said)))
+    for alpha, temperature in ((0.0, 4.0), (0.3, 1.0), (0.5, 4.0), (1.0, 2.0)):
+        soft = np.mean((sigmoid(taught / temperature) - sigmoid(said / temperature)) ** 2)
+        expected = (1 - alpha) * hard + alpha * temperature**2 * soft
+        loss = DistillationLoss(alpha, temperature)
+        assert float(loss(np.concatenate([mask, taught], -1), said)) == pytest.approx(
+            expected, 1e-5
+        )
+        again = DistillationLoss.from_config(loss.get_config())
+        assert (again.alpha, again.temperature) == (alpha, temperature)
+
+
+@pytest.mark.parametrize(("alpha", "temperature"), [(-0.1, 1), (1.1, 1), (0.5, 0), (0.5, np.nan)])
+def test_impossible_weights_are_refused(alpha, temperature):
+    with pytest.raises(ValueError, match="Expected a"):
+        DistillationLoss(alpha, temperature)
+
+
+def test_alpha_of_zero_is_plain_training_to_the_bit(tmp_path, teacher):
+    plain, history = trained(tmp_path / "plain")
+    taught, other = trained(
+        tmp_path / "taught", distill_from=teacher, more="distillation: {alpha: 0}\n"
+    )
+    for a, b in zip(plain.get_weights(), taught.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history.history == other.history
+    more, _ = trained(tmp_path / "more", distill_from=teacher)
+    assert any((a != b).any() for a, b in zip(plain.get_weights(), more.get_weights(), strict=True))
+
+
+def test_what_is_saved_is_the_bare_student(tmp_path, teacher):
+    folder = tmp_path / "run"
+    model, _ = trained(folder, distill_from=teacher, enable_nas_monitoring=True)
+    loaded = keras.saving.load_model(folder / "model.keras")
+    assert loaded.count_params() == Nano_U(filters=(2, 4), bottleneck=4).count_params()
+    val = synthetic_splits().val
+    scores = loaded.evaluate(batches(val, 16), verbose=0, return_dict=True)
+    assert 0 < scores["miou"] < 1  # masks alone: the plain loss and metric
+    assert (folder / "monitor.csv").is_file()
+
+
+def test_answers_are_the_teachers_at_what_the_student_sees(teacher):
+    split, model = synthetic_splits().val, keras.saving.load_model(teacher, compile=False)
+    before = model.get_weights()
+    plain = AugmentationConfig(horizontal_flip=False, brightness=0)
+    assert plain.none and not AugmentationConfig().none
+    for augmentation in (plain, AugmentationConfig(rotation=20)):
+        options = {"epochs": 1, "seed": 3, "augmentation": augmentation}
+        for fixed in (True, False) if augmentation.none else (False,):
+            answers = Answers(model, split, fixed=fixed)
+            images, labels = next(iter(training_batches(split, 8, answers=answers, **options)))
+            np.testing.assert_allclose(
+                labels[..., 1:], model(images, training=False), rtol=1e-4, atol=1e-5
+            )
+            _, masks = next(iter(training_batches(split, 8, **options)))
+            np.testing.assert_array_equal(labels[..., :1], masks)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_mixed_precision(teacher, rng):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = Nano_U(filters=(2, 4), bottleneck=4)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile("adam", DistillationLoss())
+    split = synthetic_splits().val
+    answers = Answers(keras.saving.load_model(teacher, compile=False), split, fixed=True)
+    history = model.fit(batches(split, 16, answers), epochs=2, shuffle=False, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_teachers_that_do_not_fit_are_refused(tmp_path, teacher):
+    student = Nano_U(filters=(2, 4), bottleneck=4)
+    assert not read_teacher(teacher, student).trainable
+    Nano_U((24, 32, 3)).save(tmp_path / "small.keras")
+    with pytest.raises(ValueError, match=r"input_shape \(None, 24, 32, 3\), the student"):
+        read_teacher(tmp_path / "small.keras", student)
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        read_teacher(tmp_path / "none", student)
+    with pytest.raises(FileNotFoundError, match="did not end"):
+        read_teacher(tmp_path, student)
+    (tmp_path / "text.keras").write_text("no model")
+    with pytest.raises(ValueError, match="is no .keras file"):
+        read_teacher(tmp_path / "text.keras", student)
