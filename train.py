@@ -66,6 +66,15 @@ def parser() -> argparse.ArgumentParser:
         help="a run's folder or a .keras file, whose answers are taught beside the masks",
     )
     options.add_argument(
+        "--export", choices=("int8",), help="model_int8.tflite for a microcontroller, checked"
+    )
+    options.add_argument(
+        "--export-tolerance", type=float, metavar="POINTS", help="of mIoU it may lose (default: 1)"
+    )
+    options.add_argument(
+        "--header", action="store_true", default=None, help="model_int8.h as well, for firmware"
+    )
+    options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
     )
     options.add_argument("--seed", type=int, metavar="N", help="the same seed, the same run")
@@ -86,6 +95,11 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         "training": {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
         "distillation": {"teacher": args.distill_from},
         "nas": {"enabled": monitoring},
+        "export": {
+            "format": args.export,
+            "tolerance": args.export_tolerance,
+            "header": args.header,
+        },
         "output": {"folder": args.output},
     }
     given = {
@@ -116,6 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = f"what was written is in {run.folder}"
         # A bar for people, a line an epoch for files.
         fit(run, verbose=1 if sys.stdout.isatty() else 2)
+        if (run.folder / "model_int8.refused.tflite").exists():
+            print("train.py: the INT8 file is refused; the network is trained", file=sys.stderr)
+            return 3
     except OSError as error:
         print(f"train.py: error: {one_line(error)}; {written}", file=sys.stderr)
         return 1

@@ -111,6 +111,14 @@ class NasConfig(Section):
     max_positions: Annotated[int, Field(ge=1)] | None = 400
 
 
+class ExportConfig(Section):
+    """The file for a device. `format` of None: none."""
+
+    format: Literal["int8"] | None = None
+    tolerance: NotNegative = 1.0
+    header: bool = False
+
+
 class OutputConfig(Section):
     """The run's folder. `folder` of None: runs/<model>-<date>-<time>."""
 
@@ -126,6 +134,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig = DistillationConfig()
     nas: NasConfig = NasConfig()
+    export: ExportConfig = ExportConfig()
     output: OutputConfig = OutputConfig()
 
     def to_yaml(self) -> str:

@@ -13,6 +13,7 @@ from training.data import batches, training_batches
 from training.decide import report_on
 from training.distill import Answers
 from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
+from training.export import export, summary
 from training.run import Run, compile_for_masks, prepare
 
 
@@ -25,6 +26,7 @@ def train(
     config: str | Path | None = None,
     batch_size: int | None = None,
     distill_from: str | Path | None = None,
+    export_format: str | None = None,
     output: str | Path | None = None,
     seed: int | None = None,
     enable_nas_monitoring: bool = False,
@@ -47,6 +49,8 @@ def train(
         batch_size: Images a step.
         distill_from: A teacher's run folder or .keras file, of the same input and output.
             Defaults to None: `config`'s, else none.
+        export_format: "int8" for a file for microcontrollers, model_int8.tflite. Defaults to
+            None: `config`'s, else none.
         output: Folder for the results. Defaults to None: runs/<model>-<date>-<time>.
         seed: Decides weights, order, augmentation and which images are monitored.
         enable_nas_monitoring: Measure the probes' channels at each epoch's end; without
@@ -80,6 +84,7 @@ def train(
         "data": {"root": None if data is None else str(data)},
         "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
         "distillation": {"teacher": None if distill_from is None else str(distill_from)},
+        "export": {"format": export_format},
         "nas": nas | dict(nas_config or {}),
         "output": {"folder": None if output is None else str(output)},
     }
@@ -154,6 +159,20 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
             f"F1 {evaluation.f1:.4f}, precision {evaluation.precision:.4f}, "
             f"recall {evaluation.recall:.4f} ({evaluation.images} images)"
         )
+    if run.config.export.format is not None:
+        settings = run.config.export
+        found = export(
+            model,
+            run.splits,
+            folder,
+            name=run.config.model.name,
+            seed=training.seed,
+            tolerance=settings.tolerance,
+            header=settings.header,
+        )
+        if verbose or found.refused:
+            print(summary(found))
+    if verbose:
         print(f"Results are in {folder}")
     return model, history
 

@@ -1,5 +1,6 @@
 """A run before its training: everything checked and built, and a folder for the results."""
 
+import importlib.util
 import itertools
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,8 @@ METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": 
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
     *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
-    *("report.html", "advice.json", "advised.yaml"),
+    *("report.html", "advice.json", "advised.yaml", "export.json"),
+    *("model_int8.tflite", "model_int8.refused.tflite", "model_int8.h"),
 )
 
 
@@ -61,6 +63,8 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
     """
     if config.model.name not in MODELS:
         raise ValueError(f"Unknown model '{config.model.name}'. Known: {', '.join(MODELS)}.")
+    if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
+        raise ValueError("export.format: int8 needs ai-edge-litert: pip install 'probe-zoo[edge]'")
     nas, epochs = config.nas, config.training.epochs
     if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
         raise ValueError(

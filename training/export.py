@@ -1,0 +1,465 @@
+"""`python -m training.export RUN`: INT8 for a microcontroller, run before it is kept."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import yaml
+
+from models.cost import model_cost
+from monitoring.files import whole_file
+from training.check import load
+from training.config import Config, validate
+from training.console import Parser, one_line, quiet_start
+from training.data import Split, Splits, draw_images, read_splits, scale
+from training.evaluate import evaluate
+from training.synthetic import synthetic_splits
+
+# Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
+MICROCONTROLLER_OPERATORS = frozenset(
+    {
+        "FULLY_CONNECTED",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "AVERAGE_POOL_2D",
+        "MAX_POOL_2D",
+        "SOFTMAX",
+        "RESHAPE",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+    }
+)
+FOR_MICROCONTROLLERS = ("nano_u",)
+CALIBRATION_IMAGES = 128
+DATA_RAM = 320 * 1024  # bytes, of an ESP32-S3
+BYTES_A_LINE = 12
+TOLERANCE = 1.0  # points of mIoU
+ARENA = """
+import sys
+from tflite_micro import runtime
+runtime.Interpreter.from_bytes(sys.stdin.buffer.read()).print_allocations()
+"""
+
+
+class Quantisation(NamedTuple):
+    """real = scale * (int8 - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An INT8 file, and what was found when it was run.
+
+    Attributes:
+        file: Its name.
+        refused: Why it is not to be used; empty: it is.
+        note: What else is to be known of it.
+        operators: {name: how often}.
+        file_bytes: Its size.
+        parameters: Of the float network.
+        macs: Multiply-adds an image.
+        arena_bytes: Working memory by TensorFlow Lite Micro's own count; None where its
+            wheel is not installed, or lacks an operator.
+        arena_estimate: The most that tensors alive at one time take, without alignment and
+            scratch memory.
+        input: Of the images.
+        output: Of the logits.
+        images: Of the test split that both were run on.
+        float_miou: Of the network it was made from.
+        int8_miou: Of the file.
+        float_f1: As `float_miou`.
+        int8_f1: As `int8_miou`.
+        agreement: Share of pixels of the same class in both.
+        within_a_step: Share of pixels whose logits are no more than a step of the output's
+            quantisation apart, float logits clipped to what the output can say.
+    """
+
+    file: str
+    refused: str
+    note: str
+    operators: Mapping[str, int]
+    file_bytes: int
+    parameters: int
+    macs: int
+    arena_bytes: int | None
+    arena_estimate: int
+    input: Quantisation
+    output: Quantisation
+    images: int
+    float_miou: float
+    int8_miou: float
+    float_f1: float
+    int8_f1: float
+    agreement: float
+    within_a_step: float
+
+
+def convert(model: keras.Model, images: np.ndarray) -> bytes:
+    """Converts to an INT8 LiteRT file: integers in and out, one image at a time.
+
+    Upsampling becomes a resize, which microcontroller runtimes know, on a copy of the network.
+
+    Args:
+        model: From images in -1..1 to logits.
+        images: To calibrate with, (images, height, width, channels), as the network takes them.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: There are no images, or the network's input has no fixed size.
+    """
+    if not len(images):
+        raise ValueError("Calibration needs images of the training split. Received: none")
+    shape = model.input_shape[1:]
+    if None in shape:
+        raise ValueError(f"Expected an input of fixed size. Received: {shape}")
+    return _exported(
+        resized(model), shape, representative_dataset=lambda: ([image[None]] for image in images)
+    )
+
+
+def resized(model: keras.Model) -> keras.Model:
+    """Returns a copy with `Resizing` in the place of each nearest `UpSampling2D`.
+
+    The outputs are the same to the bit. The copy cannot be trained under XLA.
+    """
+
+    def cloned(layer: keras.layers.Layer) -> keras.layers.Layer:
+        nearest = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "nearest"
+        if nearest and layer.data_format == "channels_last":
+            height, width = layer.output.shape[1:3]
+            return keras.layers.Resizing(height, width, interpolation="nearest", name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=cloned)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def run(content: bytes, images: np.ndarray) -> np.ndarray:
+    """Runs an INT8 file on images in -1..1, and returns logits, (images, height, width, 1)."""
+    interpreter = _interpreter(content)
+    before, after = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    incoming, outgoing = (Quantisation(*details["quantization"]) for details in (before, after))
+    logits = []
+    for image in images:
+        interpreter.set_tensor(before["index"], quantised(image[None], incoming))
+        interpreter.invoke()
+        answer = interpreter.get_tensor(after["index"])[0].astype(np.float32)
+        logits.append((answer - outgoing.zero_point) * np.float32(outgoing.scale))
+    return np.stack(logits)
+
+
+def quantised(values: np.ndarray, how: Quantisation) -> np.ndarray:
+    """Returns the nearest int8 of each value, at the ends where it lies beyond.
+
+    Example:
+        >>> quantised(np.array([-1.0, 0.5, 9.0]), Quantisation(0.5, 0)).tolist()
+        [-2, 1, 18]
+    """
+    return np.clip(np.round(values / how.scale + how.zero_point), -128, 127).astype(np.int8)
+
+
+def operators(content: bytes) -> Counter:
+    """Returns {operator: how often} of a LiteRT file, read from the file itself."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {
+        number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()
+    }
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    return Counter(
+        names[codes[operator.opcodeIndex]]
+        for graph in model.subgraphs
+        for operator in graph.operators
+    )
+
+
+def arena_bytes(content: bytes) -> int | None:
+    """Returns the working memory that TensorFlow Lite Micro takes for a file.
+
+    None where the wheel tflite-micro is not installed, or its runtime cannot run the file. It
+    runs in a process of its own: it ends the process on some files, and says the number on the
+    C++ side of the console.
+    """
+    done = subprocess.run([sys.executable, "-c", ARENA], input=content, capture_output=True)
+    found = re.search(rb"Arena allocation total (\d+)", done.stdout + done.stderr)
+    return int(found.group(1)) if found and done.returncode == 0 else None
+
+
+def c_header(content: bytes, name: str, incoming: Quantisation, outgoing: Quantisation) -> str:
+    """Returns a C header with a file's bytes and what its integers mean.
+
+    Args:
+        content: Of the LiteRT file.
+        name: Prefix of what it defines; an identifier.
+        incoming: Of the input.
+        outgoing: Of the output.
+    """
+    lines = [
+        ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
+        for at in range(0, len(content), BYTES_A_LINE)
+    ]
+    body = ",\n  ".join(lines)
+    return f"""\
+// {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
+// Input: images in -1..1, (1, height, width, 3). Output: logits; foreground where real >= 0.
+#pragma once
+
+#define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
+#define {name.upper()}_INPUT_ZERO_POINT ({incoming.zero_point})
+#define {name.upper()}_OUTPUT_SCALE {outgoing.scale!r}f
+#define {name.upper()}_OUTPUT_ZERO_POINT ({outgoing.zero_point})
+
+static const unsigned int {name}_len = {len(content)};
+__attribute__((aligned(16))) static const unsigned char {name}[] = {{
+  {body}
+}};
+"""
+
+
+def export(
+    model: keras.Model,
+    splits: Splits,
+    folder: Path,
+    *,
+    name: str,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    header: bool = False,
+) -> Exported:
+    """Writes model_int8.tflite into a folder, after running it on the test split.
+
+    A file that loses too much, or has an operator that its network must not need, is kept as
+    model_int8.refused.tflite.
+
+    Args:
+        model: Trained, from images in -1..1 to logits.
+        splits: Training images to calibrate with, test images to check on.
+        folder: Where to write.
+        name: A key of `models.MODELS`.
+        seed: Draws the training images. Defaults to 0.
+        tolerance: Points of mIoU that may be lost. Defaults to 1.
+        header: Whether to write model_int8.h as well. Defaults to False.
+
+    Returns:
+        What was found; export.json holds the same.
+    """
+    content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
+    found = checked(model, content, splits.test, name=name, tolerance=tolerance)
+    kept, dropped = folder / "model_int8.tflite", folder / "model_int8.refused.tflite"
+    if found.refused:
+        kept, dropped = dropped, kept
+    for stale in (dropped, folder / "model_int8.h"):
+        stale.unlink(missing_ok=True)
+    with whole_file(kept) as draft:
+        draft.write_bytes(content)
+    if header and not found.refused:
+        text = c_header(content, "model_int8", found.input, found.output)
+        with whole_file(folder / "model_int8.h") as draft:
+            draft.write_text(text, encoding="ascii")
+    with whole_file(folder / "export.json") as draft:
+        draft.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def checked(
+    model: keras.Model, content: bytes, test: Split, *, name: str, tolerance: float
+) -> Exported:
+    """Runs a file beside the network it was made from."""
+    images = scale(test.images)
+    exact, answer = model.predict(images, batch_size=16, verbose=0), run(content, images)
+    interpreter = _interpreter(content)
+    incoming, outgoing = (
+        Quantisation(float(details["quantization"][0]), int(details["quantization"][1]))
+        for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
+    )
+    low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
+    apart = np.abs(np.clip(exact, low, high) - answer)
+    float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, answer))
+    used, cost = operators(content), model_cost(model)
+    outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
+    lost = 100 * (float_scores.miou - scores.miou)
+    refused, note = "", ""
+    if lost > tolerance:
+        refused = f"it loses {lost:.2f} points of mIoU, more than {tolerance:g}"
+    if outside:
+        said = f"{', '.join(outside)} outside the microcontroller's operators"
+        if name in FOR_MICROCONTROLLERS:
+            refused = "; ".join(part for part in (refused, said) if part)
+        else:
+            note = f"for LiteRT only: {said}"
+    return Exported(
+        file="model_int8.refused.tflite" if refused else "model_int8.tflite",
+        refused=refused,
+        note=note,
+        operators=dict(used.most_common()),
+        file_bytes=len(content),
+        parameters=cost.parameters,
+        macs=cost.macs,
+        arena_bytes=arena_bytes(content),
+        arena_estimate=cost.peak_activation_bytes,
+        input=incoming,
+        output=outgoing,
+        images=len(images),
+        float_miou=float_scores.miou,
+        int8_miou=scores.miou,
+        float_f1=float_scores.f1,
+        int8_f1=scores.f1,
+        agreement=float(((exact >= 0) == (answer >= 0)).mean()),
+        within_a_step=float((apart <= outgoing.scale * (1 + 1e-6)).mean()),
+    )
+
+
+def summary(found: Exported) -> str:
+    """Returns what was found as text."""
+    memory = found.arena_estimate if found.arena_bytes is None else found.arena_bytes
+    how = "estimated, without alignment and scratch" if found.arena_bytes is None else "exact"
+    spare = DATA_RAM - memory
+    fits = f"yes, {spare:,} bytes to spare" if spare >= 0 else f"no, {-spare:,} bytes too much"
+    used = ", ".join(f"{name} {times}" for name, times in found.operators.items())
+    lines = [
+        f"INT8: {found.file}, {found.file_bytes:,} bytes, {found.parameters:,} parameters, "
+        f"{found.macs:,} multiply-adds",
+        f"  test mIoU {found.int8_miou:.4f}, float {found.float_miou:.4f}; F1 {found.int8_f1:.4f}, "
+        f"float {found.float_f1:.4f}; {100 * found.agreement:.2f} % of pixels agree, "
+        f"{100 * found.within_a_step:.1f} % within one step",
+        f"  arena {memory:,} bytes ({how}; estimate {found.arena_estimate:,})",
+        f"  fits in 320 KB: {fits}",
+        f"  operators: {used}",
+    ]
+    if found.note:
+        lines.append(f"  {found.note}")
+    if found.refused:
+        lines.append(f"  REFUSED: {found.refused}")
+    return "\n".join(lines)
+
+
+def export_run(
+    folder: str | Path, *, data: str = "", tolerance: float = TOLERANCE, header: bool = False
+) -> Exported:
+    """Exports a finished run of train.py.
+
+    Args:
+        folder: Of the run.
+        data: Images instead of the run's own. Defaults to "": the run's.
+        tolerance: As `export`.
+        header: As `export`.
+
+    Raises:
+        FileNotFoundError: The folder is no finished run, or its images are not there.
+        ValueError: Its model or its images cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Run folder {folder} is not there.")
+    settings = folder / "config.yaml"
+    if not settings.is_file() or not (folder / "model.keras").is_file():
+        raise FileNotFoundError(
+            f"{folder} is no finished run of train.py: model.keras, config.yaml"
+        )
+    config = validate(yaml.safe_load(settings.read_text(encoding="utf-8")), source=str(settings))
+    return export(
+        load(folder / "model.keras"),
+        _splits(config, data),
+        folder,
+        name=config.model.name,
+        seed=config.training.seed,
+        tolerance=tolerance,
+        header=header,
+    )
+
+
+def _splits(config: Config, data: str) -> Splits:
+    root = data or config.data.root
+    return read_splits(root, config.model.input_size) if root else synthetic_splits()
+
+
+def _exported(model: keras.Model, shape: Sequence[int], **options) -> bytes:
+    """Returns the INT8 file of a network."""
+    import tempfile
+
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        with quiet_start():  # the converter's own log
+            model.export(
+                path,
+                format="litert",
+                verbose=False,
+                input_signature=[keras.InputSpec(shape=(1, *shape), dtype="float32")],
+                optimizations=[tf.lite.Optimize.DEFAULT],
+                target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
+                inference_input_type=tf.int8,
+                inference_output_type=tf.int8,
+                **options,
+            )
+        return path.read_bytes()
+
+
+def _interpreter(content: bytes):
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError:
+        raise ValueError(
+            "Running an INT8 file needs ai-edge-litert: pip install 'probe-zoo[edge]'"
+        ) from None
+    interpreter = Interpreter(
+        model_content=content,
+        # The reference kernels: what a delegate rounds otherwise is not what a device does.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's options."""
+    options = Parser(
+        prog="python -m training.export",
+        description="Export a finished run to INT8, and run the file on the test split.",
+        allow_abbrev=False,
+    )
+    options.add_argument("run", metavar="RUN", help="a run's folder")
+    options.add_argument("--data", default="", metavar="DIR", help="default: the run's own images")
+    options.add_argument(
+        "--export-tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="POINTS",
+        help="of mIoU that may be lost (default: 1)",
+    )
+    options.add_argument("--header", action="store_true", help="write model_int8.h as well")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exports as the command line says; 0, 2 for an error, 3 for a file that is refused."""
+    args = parser().parse_args(arguments)
+    try:
+        found = export_run(
+            args.run, data=args.data, tolerance=args.export_tolerance, header=args.header
+        )
+    except (ValueError, OSError) as error:
+        print(f"python -m training.export: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(summary(found))
+    return 3 if found.refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
