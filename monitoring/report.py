@@ -15,6 +15,7 @@ from monitoring.projection import Check
 from monitoring.records import ProbeRecord, ProbeSnapshot
 from monitoring.runs import RunFolder
 
+SWEPT = (("miou", "mIoU"), ("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 LEARNING = (("loss", "loss"), ("miou", "mIoU"))
 
 
@@ -67,6 +68,7 @@ def render(run, snapshots, advice, *, costs=None, check=None, refresh=0) -> str:
             refresh=refresh,
             overview=_overview(run.records),
             learning=_learning(run.history),
+            scores=_scores(run.evaluation),
             predictions=_picture(run.folder / "predictions.png"),
             monitoring=_monitoring(run.evaluation),
         )
@@ -89,14 +91,14 @@ def environment():
     return found
 
 
-def number(value: float, form: str = ".3f") -> str:
+def number(value: float | None, form: str = ".3f") -> str:
     """Formats a number; an undefined one as a dash.
 
     Example:
         >>> number(0.5), number(math.nan), number(math.inf, ".3g")
         ('0.500', '–', '∞')
     """
-    if math.isnan(value):
+    if value is None or math.isnan(value):
         return "–"
     return "∞" if math.isinf(value) else format(value, form)
 
@@ -181,6 +183,28 @@ def _learning(history: Mapping[str, Sequence[float]]) -> list[Markup]:
                 line_chart(series, title=f"{label} over epochs", x_label="epoch", y_label=label)
             )
     return figures
+
+
+def _scores(evaluation: Mapping) -> list[Markup]:
+    """Returns the precision-recall curve and the sweep over thresholds."""
+    rows = evaluation.get("sweep") or []
+    if not rows:
+        return []
+
+    def column(name: str) -> list[float]:
+        return [math.nan if row[name] is None else row[name] for row in rows]
+
+    curve = Series("", column("recall"), column("precision"))
+    over = [Series(said, column("threshold"), column(name)) for name, said in SWEPT]
+    return [
+        line_chart([curve], title="Precision over recall", x_label="recall", y_label="precision"),
+        line_chart(
+            over,
+            title="Scores over the threshold",
+            x_label="probability from which on a pixel is foreground",
+            y_label="score",
+        ),
+    ]
 
 
 def _picture(path: Path) -> str:

@@ -5,10 +5,25 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+from sklearn.metrics import (
+    f1_score,
+    fbeta_score,
+    jaccard_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+)
 
 from training.data import scale
-from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
+from training.evaluate import (
+    draw_predictions,
+    evaluate,
+    image_ious,
+    predict,
+    spread,
+    sweep,
+    write_evaluation,
+)
 from training.synthetic import synthetic_splits
 
 
@@ -84,3 +99,35 @@ def test_picture_shows_inputs_masks_predictions_and_errors(split, tmp_path):
     missed = (split.masks[0] == 1) & (predicted[0] == 0)
     blue = (panels[3] == [60, 120, 255]).all(axis=2, keepdims=True)
     np.testing.assert_array_equal(blue, missed)
+
+
+def test_f_scores_are_scikit_learns(rng):
+    predicted, masks = rng.integers(0, 2, (2, 5, 4, 3, 1))
+    found = evaluate(predicted, masks)
+    for beta, value in ((0.5, found.f05), (1, found.f1), (2, found.f2)):
+        expected = fbeta_score(masks.ravel(), predicted.ravel(), beta=beta)
+        assert value == pytest.approx(expected)
+
+
+def test_the_sweep_lies_on_scikit_learns_curve(rng):
+    masks = rng.integers(0, 2, (5, 4, 3, 1))
+    scores = rng.normal(size=masks.shape) + masks
+    precision, recall, thresholds = precision_recall_curve(masks.ravel(), scores.ravel())
+    for row in sweep(scores, masks):
+        at = np.searchsorted(thresholds, np.log(row["threshold"] / (1 - row["threshold"])))
+        assert row["recall"] == pytest.approx(recall[at])
+        if at < len(thresholds):
+            assert row["precision"] == pytest.approx(precision[at])
+    assert sweep(scores, masks)[9]["miou"] == evaluate(scores >= 0, masks).miou
+
+
+def test_single_images_and_empty_masks():
+    masks = np.zeros((3, 2, 2, 1))
+    predicted = np.zeros((3, 2, 2, 1))
+    masks[0, 0] = predicted[0, :, 0] = 1  # one of three pixels is shared
+    predicted[2, 0, 0] = 1
+    assert image_ious(predicted, masks).tolist() == [1 / 3, 1, 0]
+    found = spread(np.linspace(0, 1, 101))
+    assert found == pytest.approx(
+        {"worst": 0, "p5": 0.05, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "mean": 0.5}
+    )

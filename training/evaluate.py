@@ -15,6 +15,8 @@ ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4
 HEADINGS = ("input", "mask", "prediction", "errors")
 
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # of the probability
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -24,6 +26,8 @@ class Evaluation:
         miou: Mean of foreground and background IoU, 0..1.
         foreground_iou: Intersection over union of the foreground, 0..1.
         f1: Harmonic mean of precision and recall, 0..1; the Dice score.
+        f05: F score that weighs precision twice as much as recall.
+        f2: F score that weighs recall twice as much as precision.
         precision: Share of the predicted foreground that is foreground; nan where none
             is predicted.
         recall: Share of the foreground that is predicted; nan where there is none.
@@ -33,14 +37,21 @@ class Evaluation:
     miou: float
     foreground_iou: float
     f1: float
+    f05: float
+    f2: float
     precision: float
     recall: float
     images: int
 
 
+def logits(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
+    """Returns the model's logits, (images, height, width, 1)."""
+    return model.predict(batches(split, batch_size), verbose=0)
+
+
 def predict(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
     """Returns where the model sees foreground, (images, height, width, 1) of bool."""
-    return model.predict(batches(split, batch_size), verbose=0) >= 0.0
+    return logits(model, split, batch_size) >= 0.0
 
 
 def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
@@ -75,19 +86,59 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
     return Evaluation(
         miou=(foreground_iou + _ratio(background, background + false + missed)) / 2,
         foreground_iou=foreground_iou,
-        f1=_ratio(2 * true, 2 * true + false + missed),
+        f1=_f_score(1, true, false, missed),
+        f05=_f_score(0.5, true, false, missed),
+        f2=_f_score(2, true, false, missed),
         precision=_ratio(true, true + false),
         recall=_ratio(true, true + missed),
         images=len(masks),
     )
 
 
+def sweep(scores: np.ndarray, masks: np.ndarray) -> list[dict[str, float]]:
+    """Scores a network at every threshold of `THRESHOLDS`, for its precision-recall curve.
+
+    Args:
+        scores: Logits, (images, height, width, 1).
+        masks: The same shape, true or 1 where foreground is.
+
+    Returns:
+        A row a threshold: threshold, miou, f1, precision, recall; nan where undefined.
+    """
+    rows = []
+    for threshold in THRESHOLDS:
+        found = evaluate(scores >= np.log(threshold / (1 - threshold)), masks)
+        row = {name: getattr(found, name) for name in ("miou", "f1", "precision", "recall")}
+        rows.append({"threshold": threshold, **row})
+    return rows
+
+
+def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Returns each image's IoU of the foreground, (images,).
+
+    Where a mask is empty: 1 if nothing is predicted either, else 0.
+
+    Example:
+        >>> masks = np.array([[[[1], [1]]], [[[0], [0]]]])
+        >>> image_ious(np.array([[[[1], [0]]], [[[0], [0]]]]), masks).tolist()
+        [0.5, 1.0]
+    """
+    predicted, masks = predicted.astype(bool), masks.astype(bool)
+    shared = (predicted & masks).sum(axis=(1, 2, 3))
+    seen = (predicted | masks).sum(axis=(1, 2, 3))
+    return np.where(seen == 0, 1.0, shared / np.maximum(seen, 1))
+
+
+def spread(ious: np.ndarray) -> dict[str, float]:
+    """Returns worst, 5th, 25th, 50th, 75th and 95th percentile of images' IoU, and the mean."""
+    names = ("worst", "p5", "p25", "median", "p75", "p95")
+    values = np.percentile(ious, (0, 5, 25, 50, 75, 95))
+    return dict(zip(names, map(float, values), strict=True)) | {"mean": float(ious.mean())}
+
+
 def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
     """Writes the scores, and whatever else is given, as JSON; undefined is null."""
-    values = {
-        name: None if isinstance(value, float) and isnan(value) else value
-        for name, value in (asdict(evaluation) | more).items()
-    }
+    values = _defined(asdict(evaluation) | more)
     with whole_file(path) as draft:
         draft.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -127,6 +178,21 @@ def _row(image: np.ndarray, mask: np.ndarray, predicted: np.ndarray) -> np.ndarr
     for panel in (image, mask * white, predicted * white, errors):
         panels += [panel.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1), gap]
     return np.concatenate(panels[:-1], axis=1).astype(np.uint8)
+
+
+def _defined(value):
+    """Returns nested values with None in the place of nan."""
+    if isinstance(value, dict):
+        return {name: _defined(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_defined(part) for part in value]
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def _f_score(beta: float, true: int, false: int, missed: int) -> float:
+    weight = beta**2
+    whole = (1 + weight) * true + weight * missed + false
+    return (1 + weight) * true / whole if whole else nan
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -21,7 +21,7 @@ from training.check import load
 from training.config import Config, validate
 from training.console import Parser, one_line, quiet_start
 from training.data import Split, Splits, draw_images, read_splits, scale
-from training.evaluate import evaluate
+from training.evaluate import evaluate, image_ious, spread, sweep
 from training.synthetic import synthetic_splits
 
 # Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
@@ -80,6 +80,8 @@ class Exported:
         int8_miou: Of the file.
         float_f1: As `float_miou`.
         int8_f1: As `int8_miou`.
+        per_image_iou: Of the file, as `training.evaluate.spread`.
+        sweep: Of the file, as `training.evaluate.sweep`.
         agreement: Share of pixels of the same class in both.
         within_a_step: Share of pixels whose logits are no more than a step of the output's
             quantisation apart, float logits clipped to what the output can say.
@@ -101,6 +103,8 @@ class Exported:
     int8_miou: float
     float_f1: float
     int8_f1: float
+    per_image_iou: Mapping[str, float]
+    sweep: Sequence[Mapping[str, float]]
     agreement: float
     within_a_step: float
 
@@ -289,7 +293,7 @@ def checked(
     )
     low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
     apart = np.abs(np.clip(exact, low, high) - answer)
-    float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, answer))
+    float_scores, scores = (evaluate(said >= 0, test.masks) for said in (exact, answer))
     used, cost = operators(content), model_cost(model)
     outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
     lost = 100 * (float_scores.miou - scores.miou)
@@ -319,6 +323,8 @@ def checked(
         int8_miou=scores.miou,
         float_f1=float_scores.f1,
         int8_f1=scores.f1,
+        per_image_iou=spread(image_ious(answer >= 0, test.masks)),
+        sweep=sweep(answer, test.masks),
         agreement=float(((exact >= 0) == (answer >= 0)).mean()),
         within_a_step=float((apart <= outgoing.scale * (1 + 1e-6)).mean()),
     )

@@ -12,7 +12,15 @@ from training.config import read_config
 from training.data import batches, training_batches
 from training.decide import report_on
 from training.distill import Answers
-from training.evaluate import draw_predictions, evaluate, predict, write_evaluation
+from training.evaluate import (
+    draw_predictions,
+    evaluate,
+    image_ious,
+    logits,
+    spread,
+    sweep,
+    write_evaluation,
+)
 from training.export import export, summary
 from training.run import Run, compile_for_masks, prepare
 
@@ -136,8 +144,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     best.unlink()
     best.parent.rmdir()
 
-    predicted = predict(model, run.splits.test, training.batch_size)
-    evaluation = evaluate(predicted, run.splits.test.masks)
+    scores, masks = logits(model, run.splits.test, training.batch_size), run.splits.test.masks
+    predicted = scores >= 0
+    evaluation = evaluate(predicted, masks)
     draw_predictions(
         folder / "predictions.png", run.splits.test, predicted, run.config.output.predictions
     )
@@ -150,6 +159,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         training_seconds=training_seconds,
         monitoring_seconds=run.monitor.seconds + estimate if run.monitor else 0.0,
         monitoring_seconds_estimated=estimate,
+        per_image_iou=spread(image_ious(predicted, masks)),
+        sweep=sweep(scores, masks),
     )
     if (folder / "monitor.jsonl").is_file():
         report_on(folder)
