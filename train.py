@@ -8,6 +8,8 @@ from training.console import Parser, one_line, quiet_start
 
 EXAMPLES = """\
 examples:
+  python train.py --pipeline --probes encoder,bottleneck --output runs/all
+      from nothing to an INT8 file: teacher, distilled student, export, one report
   python train.py --model bu_net --probes encoder,bottleneck
       train on scenes that the project draws itself, and watch the probes
   python train.py --model nano_u --epochs 50 --enable-nas-monitoring
@@ -66,6 +68,11 @@ def parser() -> argparse.ArgumentParser:
         help="a run's folder or a .keras file, whose answers are taught beside the masks",
     )
     options.add_argument(
+        "--pipeline",
+        action="store_true",
+        help="teacher, distilled student, INT8 and a report; goes on where --output was stopped",
+    )
+    options.add_argument(
         "--export", choices=("int8",), help="model_int8.tflite for a microcontroller, checked"
     )
     options.add_argument(
@@ -111,6 +118,19 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
     return given
 
 
+def pipeline(args: argparse.Namespace) -> int:
+    """Goes the whole way, and returns the exit code."""
+    with quiet_start():
+        from training.pipeline import run_pipeline
+    try:
+        folder = run_pipeline(args.config, overrides(args), verbose=1 if sys.stdout.isatty() else 2)
+    except KeyboardInterrupt:
+        print("\ntrain.py: stopped; the same command with --output goes on", file=sys.stderr)
+        return 130
+    refused = (folder / "student" / "model_int8.refused.tflite").exists()
+    return 3 if refused else 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says, and returns the exit code."""
     args = parser().parse_args(arguments)
@@ -119,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             from training.config import read_config
 
+            if args.pipeline:
+                return pipeline(args)
             config = read_config(args.config, overrides(args))
             with quiet_start():
                 from training.fit import fit

@@ -119,6 +119,13 @@ class ExportConfig(Section):
     header: bool = False
 
 
+class PipelineConfig(Section):
+    """The teacher of `--pipeline`. `teacher_epochs` of None: its own configuration's."""
+
+    teacher: str = "bu_net"
+    teacher_epochs: Count | None = None
+
+
 class OutputConfig(Section):
     """The run's folder. `folder` of None: runs/<model>-<date>-<time>."""
 
@@ -135,6 +142,7 @@ class Config(Section):
     distillation: DistillationConfig = DistillationConfig()
     nas: NasConfig = NasConfig()
     export: ExportConfig = ExportConfig()
+    pipeline: PipelineConfig = PipelineConfig()
     output: OutputConfig = OutputConfig()
 
     def to_yaml(self) -> str:
