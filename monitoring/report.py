@@ -13,7 +13,7 @@ from monitoring.files import whole_file
 from monitoring.loggers import half_width
 from monitoring.projection import Check
 from monitoring.records import ProbeRecord, ProbeSnapshot
-from monitoring.runs import RunFolder
+from monitoring.runs import RunFolder, read_run
 
 SWEPT = (("miou", "mIoU"), ("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 LEARNING = (("loss", "loss"), ("miou", "mIoU"))
@@ -68,6 +68,7 @@ def render(run, snapshots, advice, *, costs=None, check=None, refresh=0) -> str:
             refresh=refresh,
             overview=_overview(run.records),
             learning=_learning(run.history),
+            teacher=_beside_teacher(run),
             scores=_scores(run.evaluation),
             predictions=_picture(run.folder / "predictions.png"),
             monitoring=_monitoring(run.evaluation),
@@ -183,6 +184,25 @@ def _learning(history: Mapping[str, Sequence[float]]) -> list[Markup]:
                 line_chart(series, title=f"{label} over epochs", x_label="epoch", y_label=label)
             )
     return figures
+
+
+def _beside_teacher(run: RunFolder) -> dict[str, dict[str, ProbeRecord]]:
+    """Returns {stage: {"student" and "teacher": last record}}; empty without a teacher's."""
+    folder = run.folder / "teacher"
+    if not (folder / "monitor.jsonl").is_file():
+        return {}
+    return stages_beside({"student": run.last, "teacher": read_run(folder).last})
+
+
+def stages_beside(
+    runs: Mapping[str, Mapping[str, ProbeRecord]],
+) -> dict[str, dict[str, ProbeRecord]]:
+    """Turns {run: {probe: record}} into {stage: {run: record}}."""
+    stages: dict[str, dict[str, ProbeRecord]] = {}
+    for name, records in runs.items():
+        for probe, record in records.items():
+            stages.setdefault(short(probe), {})[name] = record
+    return stages
 
 
 def _scores(evaluation: Mapping) -> list[Markup]:

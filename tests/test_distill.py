@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas
 import pytest
 
 from models import Nano_U
@@ -74,6 +75,14 @@ def test_what_is_saved_is_the_bare_student(tmp_path, teacher):
     scores = loaded.evaluate(batches(val, 16), verbose=0, return_dict=True)
     assert 0 < scores["miou"] < 1  # masks alone: the plain loss and metric
     assert (folder / "monitor.csv").is_file()
+    beside = pandas.read_csv(folder / "teacher" / "monitor.csv").set_index("probe").channels
+    assert beside.to_dict() == {
+        "probe_encoder_1": 3,
+        "probe_encoder_2": 6,
+        "probe_bottleneck": 6,
+    }
+    said = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Beside its teacher" in said and "teacher: in use" in said
 
 
 def test_answers_are_the_teachers_at_what_the_student_sees(teacher):

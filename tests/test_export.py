@@ -11,20 +11,18 @@ import pytest
 
 from models import BU_Net, Nano_U
 from training.data import scale
-from training.export import (
+from training.export import export, main, summary
+from training.fit import train
+from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
     c_header,
     convert,
-    export,
-    main,
     operators,
     quantised,
     resized,
     run,
-    summary,
 )
-from training.fit import train
 from training.synthetic import synthetic_splits
 
 

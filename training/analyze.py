@@ -12,9 +12,8 @@ import keras
 import numpy as np
 
 from monitoring.advice import WidthAdvice, advise
-from monitoring.arrays import ArraysLogger
 from monitoring.files import whole_file
-from monitoring.loggers import CsvLogger, JsonLinesLogger, RecordLogger, print_table
+from monitoring.loggers import print_table
 from monitoring.projection import Check, projection_check
 from monitoring.records import Measurement, summarise
 from monitoring.report import write_report
@@ -24,6 +23,7 @@ from monitoring.watched import Watched
 from training.check import evaluator, load, settled
 from training.data import Split, read_images, read_split, scale
 from training.decide import advice_table, allowed, check_table
+from training.measured import keep
 
 
 def analyze(args: argparse.Namespace) -> None:
@@ -73,15 +73,7 @@ def analyze(args: argparse.Namespace) -> None:
     print()
     print(advice_table(advice))
     print(check_table(check))
-    loggers: list[RecordLogger] = [
-        CsvLogger(folder / "monitor.csv"),
-        JsonLinesLogger(folder / "monitor.jsonl"),
-        ArraysLogger(folder / "arrays"),
-    ]
-    for logger in loggers:
-        for record, snapshot in pairs:
-            logger.write(record, snapshot)
-        logger.close()
+    keep(pairs, folder)
     result = {
         "model": str(path),
         "images": len(images),

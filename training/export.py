@@ -2,14 +2,10 @@
 
 import argparse
 import json
-import re
-import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,42 +15,25 @@ from models.cost import model_cost
 from monitoring.files import whole_file
 from training.check import load
 from training.config import Config, validate
-from training.console import Parser, one_line, quiet_start
+from training.console import Parser, one_line
 from training.data import Split, Splits, draw_images, read_splits, scale
 from training.evaluate import evaluate, image_ious, spread, sweep
+from training.litert import (
+    MICROCONTROLLER_OPERATORS,
+    Quantisation,
+    arena_bytes,
+    c_header,
+    convert,
+    interpreter_of,
+    operators,
+    run,
+)
 from training.synthetic import synthetic_splits
 
-# Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
-MICROCONTROLLER_OPERATORS = frozenset(
-    {
-        "FULLY_CONNECTED",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "AVERAGE_POOL_2D",
-        "MAX_POOL_2D",
-        "SOFTMAX",
-        "RESHAPE",
-        "RESIZE_BILINEAR",
-        "RESIZE_NEAREST_NEIGHBOR",
-    }
-)
 FOR_MICROCONTROLLERS = ("nano_u",)
 CALIBRATION_IMAGES = 128
 DATA_RAM = 320 * 1024  # bytes, of an ESP32-S3
-BYTES_A_LINE = 12
 TOLERANCE = 1.0  # points of mIoU
-ARENA = """
-import sys
-from tflite_micro import runtime
-runtime.Interpreter.from_bytes(sys.stdin.buffer.read()).print_allocations()
-"""
-
-
-class Quantisation(NamedTuple):
-    """real = scale * (int8 - zero_point)."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True)
@@ -109,132 +88,6 @@ class Exported:
     within_a_step: float
 
 
-def convert(model: keras.Model, images: np.ndarray) -> bytes:
-    """Converts to an INT8 LiteRT file: integers in and out, one image at a time.
-
-    Upsampling becomes a resize, which microcontroller runtimes know, on a copy of the network.
-
-    Args:
-        model: From images in -1..1 to logits.
-        images: To calibrate with, (images, height, width, channels), as the network takes them.
-
-    Returns:
-        The file.
-
-    Raises:
-        ValueError: There are no images, or the network's input has no fixed size.
-    """
-    if not len(images):
-        raise ValueError("Calibration needs images of the training split. Received: none")
-    shape = model.input_shape[1:]
-    if None in shape:
-        raise ValueError(f"Expected an input of fixed size. Received: {shape}")
-    return _exported(
-        resized(model), shape, representative_dataset=lambda: ([image[None]] for image in images)
-    )
-
-
-def resized(model: keras.Model) -> keras.Model:
-    """Returns a copy with `Resizing` in the place of each nearest `UpSampling2D`.
-
-    The outputs are the same to the bit. The copy cannot be trained under XLA.
-    """
-
-    def cloned(layer: keras.layers.Layer) -> keras.layers.Layer:
-        nearest = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "nearest"
-        if nearest and layer.data_format == "channels_last":
-            height, width = layer.output.shape[1:3]
-            return keras.layers.Resizing(height, width, interpolation="nearest", name=layer.name)
-        return layer.__class__.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, clone_function=cloned)
-    copy.set_weights(model.get_weights())
-    return copy
-
-
-def run(content: bytes, images: np.ndarray) -> np.ndarray:
-    """Runs an INT8 file on images in -1..1, and returns logits, (images, height, width, 1)."""
-    interpreter = _interpreter(content)
-    before, after = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    incoming, outgoing = (Quantisation(*details["quantization"]) for details in (before, after))
-    logits = []
-    for image in images:
-        interpreter.set_tensor(before["index"], quantised(image[None], incoming))
-        interpreter.invoke()
-        answer = interpreter.get_tensor(after["index"])[0].astype(np.float32)
-        logits.append((answer - outgoing.zero_point) * np.float32(outgoing.scale))
-    return np.stack(logits)
-
-
-def quantised(values: np.ndarray, how: Quantisation) -> np.ndarray:
-    """Returns the nearest int8 of each value, at the ends where it lies beyond.
-
-    Example:
-        >>> quantised(np.array([-1.0, 0.5, 9.0]), Quantisation(0.5, 0)).tolist()
-        [-2, 1, 18]
-    """
-    return np.clip(np.round(values / how.scale + how.zero_point), -128, 127).astype(np.int8)
-
-
-def operators(content: bytes) -> Counter:
-    """Returns {operator: how often} of a LiteRT file, read from the file itself."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {
-        number: name for name, number in vars(schema.BuiltinOperator).items() if name.isupper()
-    }
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    return Counter(
-        names[codes[operator.opcodeIndex]]
-        for graph in model.subgraphs
-        for operator in graph.operators
-    )
-
-
-def arena_bytes(content: bytes) -> int | None:
-    """Returns the working memory that TensorFlow Lite Micro takes for a file.
-
-    None where the wheel tflite-micro is not installed, or its runtime cannot run the file. It
-    runs in a process of its own: it ends the process on some files, and says the number on the
-    C++ side of the console.
-    """
-    done = subprocess.run([sys.executable, "-c", ARENA], input=content, capture_output=True)
-    found = re.search(rb"Arena allocation total (\d+)", done.stdout + done.stderr)
-    return int(found.group(1)) if found and done.returncode == 0 else None
-
-
-def c_header(content: bytes, name: str, incoming: Quantisation, outgoing: Quantisation) -> str:
-    """Returns a C header with a file's bytes and what its integers mean.
-
-    Args:
-        content: Of the LiteRT file.
-        name: Prefix of what it defines; an identifier.
-        incoming: Of the input.
-        outgoing: Of the output.
-    """
-    lines = [
-        ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
-        for at in range(0, len(content), BYTES_A_LINE)
-    ]
-    body = ",\n  ".join(lines)
-    return f"""\
-// {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
-// Input: images in -1..1, (1, height, width, 3). Output: logits; foreground where real >= 0.
-#pragma once
-
-#define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
-#define {name.upper()}_INPUT_ZERO_POINT ({incoming.zero_point})
-#define {name.upper()}_OUTPUT_SCALE {outgoing.scale!r}f
-#define {name.upper()}_OUTPUT_ZERO_POINT ({outgoing.zero_point})
-
-static const unsigned int {name}_len = {len(content)};
-__attribute__((aligned(16))) static const unsigned char {name}[] = {{
-  {body}
-}};
-"""
-
-
 def export(
     model: keras.Model,
     splits: Splits,
@@ -286,7 +139,7 @@ def checked(
     """Runs a file beside the network it was made from."""
     images = scale(test.images)
     exact, answer = model.predict(images, batch_size=16, verbose=0), run(content, images)
-    interpreter = _interpreter(content)
+    interpreter = interpreter_of(content)
     incoming, outgoing = (
         Quantisation(float(details["quantization"][0]), int(details["quantization"][1]))
         for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
@@ -392,45 +245,6 @@ def export_run(
 def _splits(config: Config, data: str) -> Splits:
     root = data or config.data.root
     return read_splits(root, config.model.input_size) if root else synthetic_splits()
-
-
-def _exported(model: keras.Model, shape: Sequence[int], **options) -> bytes:
-    """Returns the INT8 file of a network."""
-    import tempfile
-
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        with quiet_start():  # the converter's own log
-            model.export(
-                path,
-                format="litert",
-                verbose=False,
-                input_signature=[keras.InputSpec(shape=(1, *shape), dtype="float32")],
-                optimizations=[tf.lite.Optimize.DEFAULT],
-                target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
-                inference_input_type=tf.int8,
-                inference_output_type=tf.int8,
-                **options,
-            )
-        return path.read_bytes()
-
-
-def _interpreter(content: bytes):
-    try:
-        from ai_edge_litert.interpreter import Interpreter, OpResolverType
-    except ImportError:
-        raise ValueError(
-            "Running an INT8 file needs ai-edge-litert: pip install 'probe-zoo[edge]'"
-        ) from None
-    interpreter = Interpreter(
-        model_content=content,
-        # The reference kernels: what a delegate rounds otherwise is not what a device does.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def parser() -> argparse.ArgumentParser:

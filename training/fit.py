@@ -9,7 +9,7 @@ import keras
 from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
 from training.config import read_config
-from training.data import batches, training_batches
+from training.data import batches, draw_images, training_batches
 from training.decide import report_on
 from training.distill import Answers
 from training.evaluate import (
@@ -22,6 +22,7 @@ from training.evaluate import (
     write_evaluation,
 )
 from training.export import export, summary
+from training.measured import measure_probes
 from training.run import Run, compile_for_masks, prepare
 
 
@@ -162,6 +163,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         per_image_iou=spread(image_ious(predicted, masks)),
         sweep=sweep(scores, masks),
     )
+    if run.teacher is not None and run.monitor is not None and run.config.nas.monitor_images:
+        images = draw_images(run.splits.val, run.config.nas.monitor_images, training.seed)
+        measure_probes(run.teacher, images, folder / "teacher", run.config.nas.max_positions)
     if (folder / "monitor.jsonl").is_file():
         report_on(folder)
     if verbose:

@@ -12,8 +12,7 @@ import yaml
 from models import MODELS
 from monitoring.advice import Cost
 from monitoring.files import whole_file
-from monitoring.records import ProbeRecord
-from monitoring.report import environment, short
+from monitoring.report import environment, stages_beside
 from monitoring.runs import read_run
 from training.config import Config, read_config
 from training.export import DATA_RAM
@@ -189,11 +188,13 @@ def _networks(folder: Path, teacher: Config, student: Config) -> list[Network]:
 
 def _write(folder: Path, networks: Sequence[Network]) -> None:
     """Writes pipeline.json and report.html."""
-    stages: dict[str, dict[str, ProbeRecord]] = {}
-    for name in (TEACHER, STUDENT):
-        if (folder / name / "monitor.jsonl").is_file():
-            for probe, record in read_run(folder / name).last.items():
-                stages.setdefault(short(probe), {})[name] = record
+    stages = stages_beside(
+        {
+            name: read_run(folder / name).last
+            for name in (TEACHER, STUDENT)
+            if (folder / name / "monitor.jsonl").is_file()
+        }
+    )
     rows = [vars(one) for one in networks]
     with whole_file(folder / "pipeline.json") as draft:
         draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,7 @@ METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": 
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
     *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
-    *("report.html", "advice.json", "advised.yaml", "export.json"),
+    *("teacher", "report.html", "advice.json", "advised.yaml", "export.json"),
     *("model_int8.tflite", "model_int8.refused.tflite", "model_int8.h"),
 )
 
