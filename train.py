@@ -68,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
         help="a run's folder or a .keras file, whose answers are taught beside the masks",
     )
     options.add_argument(
+        "--quantization-aware",
+        action="store_true",
+        default=None,
+        help="train nano_u with the rounding of INT8; with --pipeline: one more student",
+    )
+    options.add_argument(
         "--pipeline",
         action="store_true",
         help="teacher, distilled student, INT8 and a report; goes on where --output was stopped",
@@ -99,7 +105,10 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
     values = {
         "model": {"name": args.model, "probes": probes},
         "data": {"root": args.data},
-        "training": {"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
+        "training": {
+            **{"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
+            "quantization_aware": args.quantization_aware,
+        },
         "distillation": {"teacher": args.distill_from},
         "nas": {"enabled": monitoring},
         "export": {
@@ -127,8 +136,7 @@ def pipeline(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("\ntrain.py: stopped; the same command with --output goes on", file=sys.stderr)
         return 130
-    refused = (folder / "student" / "model_int8.refused.tflite").exists()
-    return 3 if refused else 0
+    return 3 if any(folder.glob("*/model_int8.refused.tflite")) else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if args.pipeline:
                 return pipeline(args)
             config = read_config(args.config, overrides(args))
+            if config.export.format is None and (args.header or args.export_tolerance is not None):
+                raise ValueError("--header and --export-tolerance need --export int8")
             with quiet_start():
                 from training.fit import fit
                 from training.run import prepare

@@ -7,7 +7,16 @@ that builds the network.
 from models.bu_net import BU_Net
 from models.nano_u import Nano_U
 from models.probes import Probe, probe_names, side_model
+from models.quantization import quantization_aware
 
 MODELS = {"nano_u": Nano_U, "bu_net": BU_Net}
 
-__all__ = ["MODELS", "BU_Net", "Nano_U", "Probe", "probe_names", "side_model"]
+__all__ = [
+    "MODELS",
+    "BU_Net",
+    "Nano_U",
+    "Probe",
+    "probe_names",
+    "quantization_aware",
+    "side_model",
+]

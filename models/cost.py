@@ -10,12 +10,13 @@ import keras
 from keras import layers as kl
 
 from models.probes import Probe
+from models.quantization import FakeQuantize
 
 CONVOLUTIONS = (kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
 SEPARABLE = (kl.SeparableConv1D, kl.SeparableConv2D)
 PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE, kl.Dense)
-ABSENT = (Probe, kl.Identity, kl.Dropout, kl.SpatialDropout2D, kl.GaussianNoise)
+ABSENT = (Probe, FakeQuantize, kl.Identity, kl.Dropout, kl.SpatialDropout2D, kl.GaussianNoise)
 BIAS_BYTES = 4  # INT8 runtimes keep biases in 32 bits
 
 
@@ -47,7 +48,7 @@ class ModelCost:
     """What a network costs for one image.
 
     Attributes:
-        parameters: All weights.
+        parameters: All weights, without what quantisation-aware training adds.
         trainable: Those that training changes.
         macs: Multiply-adds of convolutions and dense layers; nothing else is counted.
         weight_bytes: Of an INT8 version: a byte a weight, four a bias; batch normalisation
@@ -103,7 +104,7 @@ def model_cost(model: keras.Model) -> ModelCost:
     layers = _layer_costs(calls, _alive(calls, inputs, outputs))
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
-        parameters=model.count_params(),
+        parameters=model.count_params() - sum(map(_parameters, _fake(model))),
         trainable=sum(prod(weight.shape) for weight in model.trainable_weights),
         macs=sum(layer.macs for layer in layers),
         weight_bytes=sum(layer.weight_bytes for layer in layers),
@@ -116,6 +117,10 @@ def model_cost(model: keras.Model) -> ModelCost:
             if getattr(call.layer, "weights", None) and not isinstance(call.layer, COUNTED)
         ),
     )
+
+
+def _fake(model: keras.Model) -> list[keras.layers.Layer]:
+    return [layer for layer in model.layers if isinstance(layer, FakeQuantize)]
 
 
 COUNTED = (*PRODUCTS, kl.BatchNormalization)

@@ -146,9 +146,24 @@ def test_calibration_needs_images():
 def test_the_command_line(trained, tmp_path, capsys):
     folder = str(trained[0])
     assert main([folder, "--header", "--export-tolerance", "100"]) == 0
-    assert "INT8: model_int8.tflite" in capsys.readouterr().out
+    assert "INT8, post-training: model_int8.tflite" in capsys.readouterr().out
     assert main([folder, "--export-tolerance", "-100"]) == 3
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()
     assert "is not there" in said[0] and "no finished run" in said[1]
+
+
+@pytest.mark.parametrize("build", [Nano_U, BU_Net])
+def test_half_precision_is_exported_as_float32_would_be(rng, build):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = build((24, 32, 3), (4, 8), 8)
+        images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
+        model(images, training=True)
+        content = convert(model, images)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert "CAST" not in operators(content)
+    expected, found = model.predict(images, verbose=0), run(content, images)
+    assert np.corrcoef(expected.ravel().astype("float32"), found.ravel())[0, 1] > 0.99

@@ -19,7 +19,7 @@ model: {filters: [2, 4], bottleneck: 4, probes: [encoder]}
 nas: {enabled: true, monitor_images: 8}
 export: {tolerance: 100}
 pipeline: {teacher: nano_u, teacher_epochs: 1}
-training: {epochs: 1}
+training: {epochs: 1, quantization_aware: true}
 """
 
 
@@ -53,16 +53,22 @@ def killed(folder: Path, config: Path, when: str) -> None:
 
 
 def test_every_step_is_there_and_in_the_report(finished):
-    teacher, student, int8 = json.loads((finished / "pipeline.json").read_text())
-    assert [one["name"] for one in (teacher, student, int8)] == [
-        *("teacher", "student", "student, INT8")
+    rows = json.loads((finished / "pipeline.json").read_text())
+    assert [one["name"] for one in rows] == [
+        *("teacher", "student", "student, INT8", "student_aware", "student_aware, INT8")
     ]
+    teacher, student, int8, aware, aware_int8 = rows
+    assert aware["parameters"] == aware_int8["parameters"] == student["parameters"]
+    assert aware_int8["fits"] and aware_int8["miou"] == pytest.approx(aware["miou"], abs=0.02)
+    for step, how in (("student", "post-training"), ("student_aware", "quantization-aware")):
+        said = json.loads((finished / step / "export.json").read_text())
+        assert said["quantization"] == how
     assert teacher["parameters"] == 4212 > student["parameters"] == int8["parameters"]
     assert int8["fits"] and int8["memory"] > 0 and student["memory"] is None
     assert int8["file_bytes"] == (finished / "student" / "model_int8.tflite").stat().st_size
     said = re.sub("<[^>]*>", " ", (finished / "report.html").read_text(encoding="utf-8"))
     assert "encoder_1" in said and "4,212" in said and "student, INT8" in said
-    for step in ("teacher", "student"):
+    for step in ("teacher", "student", "student_aware"):
         assert (finished / step / "report.html").is_file()
 
 
@@ -80,6 +86,7 @@ def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp
     killed(folder, config, "student/history.csv")
     assert (folder / "teacher" / "evaluation.json").exists()
     killed(folder, config, "student/evaluation.json")
+    killed(folder, config, "student_aware/evaluation.json")
     assert not (folder / "pipeline.json").exists()
     assert main(["--pipeline", "--config", str(config), "--output", str(folder)]) == 0
     expected, found = (
@@ -87,8 +94,8 @@ def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp
         for text in ((f / "pipeline.json").read_text() for f in (finished, folder))
     )
     assert found == expected
-    kept = "student/model_int8.tflite"
-    assert (folder / kept).read_bytes() == (finished / kept).read_bytes()
+    for kept in ("student/model_int8.tflite", "student_aware/model_int8.tflite"):
+        assert (folder / kept).read_bytes() == (finished / kept).read_bytes()
 
 
 def test_another_pipelines_folder_is_left_alone(finished, config, tmp_path, capsys):
@@ -99,4 +106,6 @@ def test_another_pipelines_folder_is_left_alone(finished, config, tmp_path, caps
     assert main(["--pipeline", *options, str(tmp_path / "new"), "--distill-from", "x"]) == 2
     said = capsys.readouterr().err.splitlines()
     assert "other settings" in said[0] and "is not empty" in said[1] and "own teacher" in said[2]
+    assert main(["--pipeline", *options, str(tmp_path / "new"), "--model", "bu_net"]) == 2
+    assert "one chain" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

@@ -72,7 +72,11 @@ class DataConfig(Section):
 
 
 class TrainingConfig(Section):
-    """The optimisation; `early_stopping_patience` of None: never stop early."""
+    """The optimisation; `early_stopping_patience` of None: never stop early.
+
+    `quantization_aware`: round weights and activations as INT8 will; nano_u only. Activations
+    are rounded after the share `quantization_start` of the epochs.
+    """
 
     epochs: Count = 60
     batch_size: Count = 8
@@ -84,6 +88,8 @@ class TrainingConfig(Section):
     minimum_learning_rate: NotNegative = 1e-6
     early_stopping_patience: Count | None = None
     early_stopping_monitor: Literal["val_miou", "redundancy"] = "val_miou"
+    quantization_aware: bool = False
+    quantization_start: Annotated[Share, Field(lt=1)] = 0.75
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from models.cost import model_cost
+from models.quantization import is_quantization_aware
 from monitoring.files import whole_file
 from training.check import load
 from training.config import Config, validate
@@ -44,6 +45,7 @@ class Exported:
         file: Its name.
         refused: Why it is not to be used; empty: it is.
         note: What else is to be known of it.
+        quantization: "post-training", calibrated on images, or "quantization-aware".
         operators: {name: how often}.
         file_bytes: Its size.
         parameters: Of the float network.
@@ -55,7 +57,8 @@ class Exported:
         input: Of the images.
         output: Of the logits.
         images: Of the test split that both were run on.
-        float_miou: Of the network it was made from.
+        float_miou: Of the network it was made from; with its rounding, if that is
+            quantisation-aware.
         int8_miou: Of the file.
         float_f1: As `float_miou`.
         int8_f1: As `int8_miou`.
@@ -69,6 +72,7 @@ class Exported:
     file: str
     refused: str
     note: str
+    quantization: str
     operators: Mapping[str, int]
     file_bytes: int
     parameters: int
@@ -115,7 +119,9 @@ def export(
     Returns:
         What was found; export.json holds the same.
     """
-    content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
+    aware = is_quantization_aware(model)
+    images = None if aware else draw_images(splits.train, CALIBRATION_IMAGES, seed)
+    content = convert(model, images)
     found = checked(model, content, splits.test, name=name, tolerance=tolerance)
     kept, dropped = folder / "model_int8.tflite", folder / "model_int8.refused.tflite"
     if found.refused:
@@ -163,6 +169,7 @@ def checked(
         file="model_int8.refused.tflite" if refused else "model_int8.tflite",
         refused=refused,
         note=note,
+        quantization="quantization-aware" if is_quantization_aware(model) else "post-training",
         operators=dict(used.most_common()),
         file_bytes=len(content),
         parameters=cost.parameters,
@@ -191,8 +198,8 @@ def summary(found: Exported) -> str:
     fits = f"yes, {spare:,} bytes to spare" if spare >= 0 else f"no, {-spare:,} bytes too much"
     used = ", ".join(f"{name} {times}" for name, times in found.operators.items())
     lines = [
-        f"INT8: {found.file}, {found.file_bytes:,} bytes, {found.parameters:,} parameters, "
-        f"{found.macs:,} multiply-adds",
+        f"INT8, {found.quantization}: {found.file}, {found.file_bytes:,} bytes, "
+        f"{found.parameters:,} parameters, {found.macs:,} multiply-adds",
         f"  test mIoU {found.int8_miou:.4f}, float {found.float_miou:.4f}; F1 {found.int8_f1:.4f}, "
         f"float {found.float_f1:.4f}; {100 * found.agreement:.2f} % of pixels agree, "
         f"{100 * found.within_a_step:.1f} % within one step",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import keras
 
+from models.cost import model_cost
+from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
 from training.config import read_config
@@ -35,6 +37,7 @@ def train(
     config: str | Path | None = None,
     batch_size: int | None = None,
     distill_from: str | Path | None = None,
+    quantization_aware: bool | None = None,
     export_format: str | None = None,
     output: str | Path | None = None,
     seed: int | None = None,
@@ -58,6 +61,8 @@ def train(
         batch_size: Images a step.
         distill_from: A teacher's run folder or .keras file, of the same input and output.
             Defaults to None: `config`'s, else none.
+        quantization_aware: Round weights and activations as INT8 will, nano_u only. Defaults
+            to None: `config`'s, else False.
         export_format: "int8" for a file for microcontrollers, model_int8.tflite. Defaults to
             None: `config`'s, else none.
         output: Folder for the results. Defaults to None: runs/<model>-<date>-<time>.
@@ -91,7 +96,10 @@ def train(
     sections: dict[str, dict] = {
         "model": {"name": model_name, "probes": probes},
         "data": {"root": None if data is None else str(data)},
-        "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
+        "training": {
+            **{"epochs": epochs, "batch_size": batch_size, "seed": seed},
+            "quantization_aware": quantization_aware,
+        },
         "distillation": {"teacher": None if distill_from is None else str(distill_from)},
         "export": {"format": export_format},
         "nas": nas | dict(nas_config or {}),
@@ -156,7 +164,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         evaluation,
         split="test",
         model=run.config.model.name,
-        parameters=model.count_params(),
+        parameters=model_cost(model).parameters,
         training_seconds=training_seconds,
         monitoring_seconds=run.monitor.seconds + estimate if run.monitor else 0.0,
         monitoring_seconds_estimated=estimate,
@@ -165,7 +173,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     )
     if run.teacher is not None and run.monitor is not None and run.config.nas.monitor_images:
         images = draw_images(run.splits.val, run.config.nas.monitor_images, training.seed)
-        measure_probes(run.teacher, images, folder / "teacher", run.config.nas.max_positions)
+        positions = run.config.nas.max_positions
+        if not measure_probes(run.teacher, images, folder / "teacher", positions) and verbose:
+            print("teacher: has no probes, so nothing of it stands beside the student's")
     if (folder / "monitor.jsonl").is_file():
         report_on(folder)
     if verbose:
@@ -215,6 +225,8 @@ def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
                 min_lr=training.minimum_learning_rate,
             )
         )
+    if training.quantization_aware:
+        callbacks.append(StartRounding(int(training.quantization_start * training.epochs)))
     best.parent.mkdir(exist_ok=True)
     callbacks.append(
         keras.callbacks.ModelCheckpoint(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from models.quantization import folded, is_quantization_aware
 from training.console import quiet_start
 
 # Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
@@ -43,7 +44,7 @@ class Quantisation(NamedTuple):
     zero_point: int
 
 
-def convert(model: keras.Model, images: np.ndarray) -> bytes:
+def convert(model: keras.Model, images: np.ndarray | None = None) -> bytes:
     """Converts to an INT8 LiteRT file: integers in and out, one image at a time.
 
     Upsampling becomes a resize, which microcontroller runtimes know, on a copy of the network.
@@ -51,6 +52,8 @@ def convert(model: keras.Model, images: np.ndarray) -> bytes:
     Args:
         model: From images in -1..1 to logits.
         images: To calibrate with, (images, height, width, channels), as the network takes them.
+            Not looked at where the network comes from quantisation-aware training and knows
+            its ranges. Defaults to None: none.
 
     Returns:
         The file.
@@ -58,28 +61,31 @@ def convert(model: keras.Model, images: np.ndarray) -> bytes:
     Raises:
         ValueError: There are no images, or the network's input has no fixed size.
     """
-    if not len(images):
-        raise ValueError("Calibration needs images of the training split. Received: none")
     shape = model.input_shape[1:]
     if None in shape:
         raise ValueError(f"Expected an input of fixed size. Received: {shape}")
-    return _exported(
-        resized(model), shape, representative_dataset=lambda: ([image[None]] for image in images)
-    )
+    if is_quantization_aware(model):
+        return _exported(resized(folded(model)), shape)
+    if images is None or not len(images):
+        raise ValueError("Calibration needs images of the training split. Received: none")
+    return _exported(resized(model), shape, images)
 
 
 def resized(model: keras.Model) -> keras.Model:
     """Returns a copy with `Resizing` in the place of each nearest `UpSampling2D`.
 
-    The outputs are the same to the bit. The copy cannot be trained under XLA.
+    The outputs are the same to the bit, unless the network computes in half precision: the copy
+    computes in float32, as an exporter needs it. It cannot be trained under XLA.
     """
 
     def cloned(layer: keras.layers.Layer) -> keras.layers.Layer:
         nearest = isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "nearest"
         if nearest and layer.data_format == "channels_last":
             height, width = layer.output.shape[1:3]
-            return keras.layers.Resizing(height, width, interpolation="nearest", name=layer.name)
-        return layer.__class__.from_config(layer.get_config())
+            return keras.layers.Resizing(
+                height, width, interpolation="nearest", name=layer.name, dtype="float32"
+            )
+        return layer.__class__.from_config(layer.get_config() | {"dtype": "float32"})
 
     copy = keras.models.clone_model(model, clone_function=cloned)
     copy.set_weights(model.get_weights())
@@ -190,10 +196,14 @@ def interpreter_of(content: bytes):
     return interpreter
 
 
-def _exported(model: keras.Model, shape: Sequence[int], **options) -> bytes:
-    """Returns the INT8 file of a network."""
+def _exported(model: keras.Model, shape: Sequence[int], images: np.ndarray | None = None) -> bytes:
+    """Returns the INT8 file of a network, calibrated on images unless it knows its ranges."""
     import tensorflow as tf
 
+    options: dict = {}
+    if images is not None:
+        options["representative_dataset"] = lambda: ([image[None]] for image in images)
+        options["target_spec"] = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         with quiet_start():  # the converter's own log
@@ -203,7 +213,6 @@ def _exported(model: keras.Model, shape: Sequence[int], **options) -> bytes:
                 verbose=False,
                 input_signature=[keras.InputSpec(shape=(1, *shape), dtype="float32")],
                 optimizations=[tf.lite.Optimize.DEFAULT],
-                target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]},
                 inference_input_type=tf.int8,
                 inference_output_type=tf.int8,
                 **options,

@@ -17,10 +17,10 @@ from monitoring.runs import read_run
 from training.config import Config, read_config
 from training.export import DATA_RAM
 from training.fit import fit
-from training.run import prepare
+from training.run import build, prepare
 from training.stages import Stages
 
-TEACHER, STUDENT = "teacher", "student"
+TEACHER, STUDENT, AWARE = "teacher", "student", "student_aware"
 SETTINGS = "pipeline.yaml"
 
 
@@ -58,6 +58,9 @@ def run_pipeline(
 ) -> Path:
     """Trains a teacher, teaches a student, exports it to INT8, and reports on all of them.
 
+    With `training.quantization_aware` a second student learns the same with the rounding of
+    INT8, and is exported beside the first.
+
     Each step is a run in a folder of its own. One that has ended is not run again; one that
     was killed begins anew, and gives what it would have given.
 
@@ -85,11 +88,14 @@ def run_pipeline(
     export = student.export.model_copy(update={"format": "int8"})
     distillation = student.distillation.model_copy(update={"teacher": str(folder / TEACHER)})
     student = student.model_copy(update={"export": export, "distillation": distillation})
-    _claim(folder, teacher, student)
-    for name, config, last in (
-        (TEACHER, teacher, "evaluation.json"),
-        (STUDENT, student, "export.json"),
-    ):
+    plain = student.training.model_copy(update={"quantization_aware": False})
+    steps = {TEACHER: teacher, STUDENT: student.model_copy(update={"training": plain})}
+    if student.training.quantization_aware:
+        build(student)  # or says that this network cannot
+        steps[AWARE] = student
+    _claim(folder, steps)
+    for name, config in steps.items():
+        last = "evaluation.json" if config.export.format is None else "export.json"
         if (folder / name / last).is_file():
             if verbose:
                 print(f"{name}: is there, in {folder / name}")
@@ -99,8 +105,8 @@ def run_pipeline(
             print(f"{name}:")
         output = config.output.model_copy(update={"folder": str(folder / name)})
         fit(prepare(config.model_copy(update={"output": output})), verbose=verbose)
-    networks = _networks(folder, teacher, student)
-    _write(folder, networks)
+    networks = _networks(folder, steps)
+    _write(folder, networks, list(steps))
     if verbose:
         print(table(networks))
         print(f"Results are in {folder}: report.html, pipeline.json")
@@ -110,13 +116,14 @@ def run_pipeline(
 def table(networks: Sequence[Network]) -> str:
     """Returns the networks as text."""
     heads = ("mIoU", 7), ("F1", 7), ("parameters", 11), ("multiply-adds", 14), ("file", 10)
-    lines = [" ".join([" " * 14, *(f"{head:>{room}}" for head, room in heads), " memory"])]
+    room = max(len(one.name) for one in networks)
+    lines = [" ".join([" " * room, *(f"{head:>{room}}" for head, room in heads), " memory"])]
     for one in networks:
         memory = "" if one.memory is None else f"{one.memory:,} bytes"
         if one.fits is not None:
             memory += ", fits in 320 KB" if one.fits else ", does not fit in 320 KB"
         lines.append(
-            f"{one.name:14} {one.miou:7.4f} {one.f1:7.4f} {one.parameters:11,} {one.macs:14,} "
+            f"{one.name:{room}} {one.miou:7.4f} {one.f1:7.4f} {one.parameters:11,} {one.macs:14,} "
             f"{one.file_bytes:10,}  {memory}".rstrip()
         )
     return "\n".join(lines)
@@ -136,16 +143,17 @@ def _teacher(student: Config, overrides: Mapping[str, Mapping]) -> Config:
     if settings.teacher_epochs is not None:
         given["training"].setdefault("epochs", settings.teacher_epochs)
     given["nas"] = {"enabled": student.nas.enabled}
+    given["training"].pop("quantization_aware", None)
     for section in ("distillation", "export", "output", "pipeline"):
         given.pop(section, None)
     return read_config(None, given)
 
 
-def _claim(folder: Path, teacher: Config, student: Config) -> None:
+def _claim(folder: Path, steps: Mapping[str, Config]) -> None:
     """Makes the folder this pipeline's own, or says that it is another's."""
     wanted = {
         name: config.model_dump(mode="json", exclude={"output": {"folder"}})
-        for name, config in ((TEACHER, teacher), (STUDENT, student))
+        for name, config in steps.items()
     }
     settings = folder / SETTINGS
     if settings.is_file():
@@ -162,36 +170,40 @@ def _claim(folder: Path, teacher: Config, student: Config) -> None:
         draft.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
 
 
-def _networks(folder: Path, teacher: Config, student: Config) -> list[Network]:
+def _networks(folder: Path, steps: Mapping[str, Config]) -> list[Network]:
+    """Returns each step's float network, and its INT8 file where there is one."""
     found = []
-    for name, config in ((TEACHER, teacher), (STUDENT, student)):
+    for name, config in steps.items():
         scores = json.loads((folder / name / "evaluation.json").read_text(encoding="utf-8"))
         cost: Cost = Stages(config, {}).cost({})
         size = (folder / name / "model.keras").stat().st_size
         found.append(Network(name, scores["miou"], scores["f1"], cost.parameters, cost.macs, size))
-    made = json.loads((folder / STUDENT / "export.json").read_text(encoding="utf-8"))
-    memory = made["arena_estimate"] if made["arena_bytes"] is None else made["arena_bytes"]
-    found.append(
-        Network(
-            "student, INT8" + (" (refused)" if made["refused"] else ""),
-            made["int8_miou"],
-            made["int8_f1"],
-            made["parameters"],
-            made["macs"],
-            made["file_bytes"],
-            memory,
-            memory <= DATA_RAM,
-        )
-    )
+        if config.export.format is not None:
+            found.append(_int8(folder / name))
     return found
 
 
-def _write(folder: Path, networks: Sequence[Network]) -> None:
+def _int8(run: Path) -> Network:
+    made = json.loads((run / "export.json").read_text(encoding="utf-8"))
+    memory = made["arena_estimate"] if made["arena_bytes"] is None else made["arena_bytes"]
+    return Network(
+        f"{run.name}, INT8" + (" (refused)" if made["refused"] else ""),
+        made["int8_miou"],
+        made["int8_f1"],
+        made["parameters"],
+        made["macs"],
+        made["file_bytes"],
+        memory,
+        memory <= DATA_RAM,
+    )
+
+
+def _write(folder: Path, networks: Sequence[Network], steps: Sequence[str]) -> None:
     """Writes pipeline.json and report.html."""
     stages = stages_beside(
         {
             name: read_run(folder / name).last
-            for name in (TEACHER, STUDENT)
+            for name in steps
             if (folder / name / "monitor.jsonl").is_file()
         }
     )
@@ -199,6 +211,6 @@ def _write(folder: Path, networks: Sequence[Network]) -> None:
     with whole_file(folder / "pipeline.json") as draft:
         draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     page = environment().get_template("pipeline.html")
-    text = page.render(networks=networks, stages=stages, names=(TEACHER, STUDENT), folder=folder)
+    text = page.render(networks=networks, stages=stages, names=steps, folder=folder)
     with whole_file(folder / "report.html") as draft:
         draft.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from models import MODELS
+from models import MODELS, quantization_aware
 from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
 from monitoring.watched import Watched
@@ -79,7 +79,7 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
                 "nas.log_frequency of 1: an epoch that is not measured counts as no progress"
             )
     keras.utils.set_random_seed(config.training.seed)
-    model = _build(config)
+    model = build(config)
     teacher = None
     if config.distillation.teacher is not None:
         teacher = read_teacher(config.distillation.teacher, model)
@@ -103,7 +103,13 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
     return Run(config, splits, model, folder, monitor, teacher)
 
 
-def _build(config: Config) -> keras.Model:
+def build(config: Config) -> keras.Model:
+    """Builds the network that a configuration describes.
+
+    Raises:
+        ValueError: Its widths or its input size are impossible, or it cannot be trained
+            quantisation-aware.
+    """
     settings = config.model
     widths: dict[str, Any] = {
         name: value
@@ -111,7 +117,8 @@ def _build(config: Config) -> keras.Model:
         if value is not None
     }
     shape = (*settings.input_size, 3)
-    return MODELS[settings.name](shape, enable_probes=settings.probes, **widths)
+    model = MODELS[settings.name](shape, enable_probes=settings.probes, **widths)
+    return quantization_aware(model) if config.training.quantization_aware else model
 
 
 def _read(config: Config) -> Splits:
