@@ -10,7 +10,7 @@ import keras
 from keras import layers as kl
 
 from models.probes import Probe
-from models.quantization import FakeQuantize
+from models.quantization import FakeQuantize, added_parameters
 
 CONVOLUTIONS = (kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
@@ -104,7 +104,7 @@ def model_cost(model: keras.Model) -> ModelCost:
     layers = _layer_costs(calls, _alive(calls, inputs, outputs))
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
-        parameters=model.count_params() - sum(map(_parameters, _fake(model))),
+        parameters=model.count_params() - sum(map(added_parameters, model.layers)),
         trainable=sum(prod(weight.shape) for weight in model.trainable_weights),
         macs=sum(layer.macs for layer in layers),
         weight_bytes=sum(layer.weight_bytes for layer in layers),
@@ -117,10 +117,6 @@ def model_cost(model: keras.Model) -> ModelCost:
             if getattr(call.layer, "weights", None) and not isinstance(call.layer, COUNTED)
         ),
     )
-
-
-def _fake(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model.layers if isinstance(layer, FakeQuantize)]
 
 
 COUNTED = (*PRODUCTS, kl.BatchNormalization)
@@ -244,7 +240,8 @@ def _layer_costs(calls: Sequence[_Call], alive: Sequence[int]) -> tuple[LayerCos
 
 
 def _parameters(layer: keras.layers.Layer) -> int:
-    return sum(prod(weight.shape) for weight in getattr(layer, "weights", ()))
+    weights = sum(prod(weight.shape) for weight in getattr(layer, "weights", ()))
+    return weights - added_parameters(layer)
 
 
 def _macs(call: _Call) -> int:

@@ -60,17 +60,8 @@ class FakeQuantize(kl.Layer):
     def build(self, input_shape):
         """Makes the weights, which are not trained: the range, and whether training rounds."""
         low, high = self.limits or (0.0, 0.0)
-        self.low, self.high, self.rounding = (
-            self.add_weight(
-                name=name,
-                shape=(),
-                dtype="float32",
-                initializer=keras.initializers.Constant(value),
-                trainable=False,
-                autocast=False,
-            )
-            for name, value in (("low", low), ("high", high), ("rounding", 1.0))
-        )
+        self.low, self.high = _scalar(self, "low", low), _scalar(self, "high", high)
+        self.rounding = _scalar(self, "rounding", 1.0)
 
     def call(self, inputs, training=False):
         """Returns `inputs`, rounded."""
@@ -99,24 +90,60 @@ class FakeQuantize(kl.Layer):
         return ops.where(new, seen, average)
 
 
+class KernelRounding(kl.Layer):
+    """Rounds a convolution's kernel as `quantized_kernel` does; part of the convolution's layer.
+
+    A layer of its own since Keras saves nothing of a convolution but kernel and bias.
+
+    Args:
+        axis: Of the kernel's output channels.
+    """
+
+    def __init__(self, axis: int, **kwargs):
+        super().__init__(name="rounding", **kwargs)
+        self.axis = axis
+
+    def build(self, input_shape):
+        """Makes the weight that says whether training rounds."""
+        self.rounding = _scalar(self, "rounding", 1.0)
+
+    def call(self, inputs, training=False):
+        """Returns the kernel, rounded."""
+        rounded = quantized_kernel(inputs, self.axis)
+        return ops.where(self.rounding.value > 0, rounded, inputs) if training else rounded
+
+
 @keras.saving.register_keras_serializable(package="probe_zoo")
 class FakeQuantConv2D(kl.Conv2D):
     """A Conv2D whose kernel is rounded as `quantized_kernel` says; the gradient passes through."""
 
-    def convolution_op(self, inputs, kernel):
+    def build(self, input_shape):
+        """Makes the weights."""
+        super().build(input_shape)
+        self.rounding = KernelRounding(-1, dtype=self.dtype_policy)
+        self.rounding.build(self.kernel.shape)
+
+    def call(self, inputs, training=False):
         """Returns the convolution with the rounded kernel."""
-        return super().convolution_op(inputs, quantized_kernel(kernel, -1))
+        outputs = self.convolution_op(inputs, self.rounding(self.kernel, training=training))
+        return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
 
 @keras.saving.register_keras_serializable(package="probe_zoo")
 class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
     """A DepthwiseConv2D whose kernel is rounded, as that of `FakeQuantConv2D`."""
 
-    def call(self, inputs):
+    def build(self, input_shape):
+        """Makes the weights."""
+        super().build(input_shape)
+        self.rounding = KernelRounding(-2, dtype=self.dtype_policy)
+        self.rounding.build(self.kernel.shape)
+
+    def call(self, inputs, training=False):
         """Returns the convolution with the rounded kernel."""
         outputs = ops.depthwise_conv(
             inputs,
-            quantized_kernel(self.kernel, -2),
+            self.rounding(self.kernel, training=training),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
@@ -126,9 +153,9 @@ class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
 
 
 class StartRounding(keras.callbacks.Callback):
-    """Lets a `quantization_aware` model train without rounding its activations at first.
+    """Lets a `quantization_aware` model train at first as the model that it was made from.
 
-    Their ranges are followed from the start, and inference is always rounded.
+    Ranges are followed from the start, and inference is always rounded.
 
     Args:
         epoch: The first that is trained with rounding, counted from 0.
@@ -141,7 +168,9 @@ class StartRounding(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Switches the rounding."""
         for layer in self.model.layers:
-            if isinstance(layer, FakeQuantize):
+            if isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)):
+                layer = layer.rounding
+            if isinstance(layer, (FakeQuantize, KernelRounding)):
                 layer.rounding.assign(float(epoch >= self.epoch))
 
 
@@ -185,8 +214,8 @@ def quantization_aware(model: keras.Model) -> keras.Model:
     Example:
         >>> from models import Nano_U
         >>> aware = quantization_aware(Nano_U())
-        >>> aware.count_params() - Nano_U().count_params()  # three a FakeQuantize
-        90
+        >>> aware.count_params() - Nano_U().count_params()  # what tells how to round
+        119
     """
     inputs, chain = model.input, list(_chain(model))
     x = images = keras.Input(inputs.shape[1:], name=inputs.name)
@@ -197,13 +226,21 @@ def quantization_aware(model: keras.Model) -> keras.Model:
             x = FakeQuantize(name=f"{layer.name}_quantized")(x)
     aware = keras.Model(images, x, name=model.name)
     for layer in chain:
-        aware.get_layer(layer.name).set_weights(layer.get_weights())
+        copy, weights = aware.get_layer(layer.name), layer.get_weights()
+        copy.set_weights([*weights, *copy.get_weights()[len(weights) :]])
     return aware
 
 
 def is_quantization_aware(model: keras.Model) -> bool:
     """Returns whether `quantization_aware` made a model, so that it knows its own ranges."""
     return any(isinstance(layer, FakeQuantize) for layer in model.layers)
+
+
+def added_parameters(layer: kl.Layer) -> int:
+    """Returns how many numbers a layer keeps for quantisation-aware training alone."""
+    if isinstance(layer, FakeQuantize):
+        return 3
+    return int(isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)))
 
 
 def folded(model: keras.Model) -> keras.Model:
@@ -229,6 +266,18 @@ def folded(model: keras.Model) -> keras.Model:
         x = copy(x)
         copy.set_weights(_folded_weights(layer, norm))
     return keras.Model(images, x, name=model.name)
+
+
+def _scalar(layer: kl.Layer, name: str, value: float):
+    """Adds a weight of one number that no optimizer changes."""
+    return layer.add_weight(
+        name=name,
+        shape=(),
+        dtype="float32",
+        initializer=keras.initializers.Constant(value),
+        trainable=False,
+        autocast=False,
+    )
 
 
 def _folded_weights(

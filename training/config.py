@@ -74,8 +74,8 @@ class DataConfig(Section):
 class TrainingConfig(Section):
     """The optimisation; `early_stopping_patience` of None: never stop early.
 
-    `quantization_aware`: round weights and activations as INT8 will; nano_u only. Activations
-    are rounded after the share `quantization_start` of the epochs.
+    `quantization_aware`: round weights and activations as INT8 will; nano_u only. The
+    rounding begins after the share `quantization_start` of the epochs.
     """
 
     epochs: Count = 60
