@@ -69,7 +69,8 @@ def render(run, snapshots, advice, *, costs=None, check=None, refresh=0) -> str:
             overview=_overview(run.records),
             learning=_learning(run.history),
             teacher=_beside_teacher(run),
-            scores=_scores(run.evaluation),
+            scores=_scores(run),
+            scored=_scored(run),
             predictions=_picture(run.folder / "predictions.png"),
             monitoring=_monitoring(run.evaluation),
         )
@@ -205,19 +206,33 @@ def stages_beside(
     return stages
 
 
-def _scores(evaluation: Mapping) -> list[Markup]:
-    """Returns the precision-recall curve and the sweep over thresholds."""
-    rows = evaluation.get("sweep") or []
+def _scored(run: RunFolder) -> dict[str, Mapping]:
+    """Returns {network: its scores, and their spread over images}, of the float one and of INT8."""
+    found = {}
+    if run.evaluation.get("per_image_iou"):
+        found["float"] = run.evaluation
+    if run.exported:
+        spread = {"per_image_iou": run.exported["per_image_iou"]}
+        found["INT8"] = run.exported["int8_scores"] | spread
+    return found
+
+
+def _scores(run: RunFolder) -> list[Markup]:
+    """Returns the precision-recall curves and the sweep over thresholds."""
+    rows = run.evaluation.get("sweep") or []
     if not rows:
         return []
 
-    def column(name: str) -> list[float]:
+    def column(name: str, rows: Sequence[Mapping] = rows) -> list[float]:
         return [math.nan if row[name] is None else row[name] for row in rows]
 
-    curve = Series("", column("recall"), column("precision"))
+    curves = [Series("float", column("recall"), column("precision"))]
+    int8 = run.exported.get("sweep")
+    if int8:
+        curves.append(Series("INT8", column("recall", int8), column("precision", int8)))
     over = [Series(said, column("threshold"), column(name)) for name, said in SWEPT]
     return [
-        line_chart([curve], title="Precision over recall", x_label="recall", y_label="precision"),
+        line_chart(curves, title="Precision over recall", x_label="recall", y_label="precision"),
         line_chart(
             over,
             title="Scores over the threshold",

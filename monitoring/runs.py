@@ -27,6 +27,7 @@ class RunFolder:
         records: {probe: its records, in order}, those before the first step among them.
         config: The resolved configuration; empty where there is none.
         evaluation: Scores on the test split; empty where the run has not got that far.
+        exported: What was found when the run's INT8 file was run; empty where there is none.
         history: {column: a value an epoch} of Keras' log; empty where there is none.
         notes: What is missing or was left out, a sentence each.
     """
@@ -35,6 +36,7 @@ class RunFolder:
     records: Mapping[str, list[ProbeRecord]]
     config: Mapping
     evaluation: Mapping
+    exported: Mapping
     history: Mapping[str, list[float]]
     notes: tuple[str, ...]
 
@@ -74,10 +76,15 @@ def read_run(folder: str | Path) -> RunFolder:
         folder,
         records,
         (yaml.safe_load(config.read_text(encoding="utf-8")) or {}) if config.is_file() else {},
-        json.loads(evaluation.read_text(encoding="utf-8")) if evaluation.is_file() else {},
+        _read_json(evaluation),
+        _read_json(folder / "export.json"),
         _read_history(folder / "history.csv"),
         tuple(notes),
     )
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:

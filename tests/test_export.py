@@ -89,7 +89,7 @@ def test_what_loses_too_much_is_refused_and_kept_apart(trained, tmp_path):
     found = export(model, splits, tmp_path, name="nano_u", tolerance=100, header=True)
     assert not found.refused and (tmp_path / "model_int8.h").exists()
     assert not (tmp_path / "model_int8.refused.tflite").exists()
-    assert found.float_miou - found.int8_miou < 0.05 and found.agreement > 0.97
+    assert found.float_scores.miou - found.int8_scores.miou < 0.05 and found.agreement > 0.97
 
 
 def test_a_u_net_is_for_litert_only(tmp_path):

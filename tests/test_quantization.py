@@ -1,6 +1,7 @@
 """Networks that train with the rounding of INT8, against NumPy, a NumPy fold and LiteRT."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -255,7 +256,10 @@ def test_with_a_teacher_and_a_monitor_it_trains_saves_and_exports(taught):
     np.testing.assert_array_equal(
         again.predict(images, verbose=0), model.predict(images, verbose=0)
     )
-    assert (folder / "monitor.jsonl").is_file()
+    page = re.sub("<[^>]*>", " ", (folder / "report.html").read_text(encoding="utf-8"))
+    assert "INT8: model_int8.tflite, quantization-aware" in page
+    for split in (scores, said["int8_scores"]):
+        assert f"{split['miou']:.4f}" in page and f"{split['f2']:.4f}" in page
 
 
 def test_a_saved_run_exports_again_without_looking_at_images(taught, tmp_path, monkeypatch):

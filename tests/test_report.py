@@ -35,7 +35,7 @@ def snapshot(probe="probe_encoder_1", channels=8) -> ProbeSnapshot:
 
 
 def run(folder: Path, records, **values) -> RunFolder:
-    held = {"config": {}, "evaluation": {}, "history": {}, "notes": ()} | values
+    held = {"config": {}, "evaluation": {}, "exported": {}, "history": {}, "notes": ()} | values
     return RunFolder(folder, records, **held)
 
 

@@ -1,6 +1,7 @@
 """How well a network segments a split: numbers, and a picture to look at."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -138,9 +139,14 @@ def spread(ious: np.ndarray) -> dict[str, float]:
 
 def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
     """Writes the scores, and whatever else is given, as JSON; undefined is null."""
-    values = _defined(asdict(evaluation) | more)
+    write_values(path, asdict(evaluation) | more)
+
+
+def write_values(path: Path, values: Mapping) -> None:
+    """Writes values as JSON; undefined is null."""
+    text = json.dumps(_defined(dict(values)), indent=2, allow_nan=False)
     with whole_file(path) as draft:
-        draft.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        draft.write_text(text + "\n", encoding="utf-8")
 
 
 def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int) -> None:

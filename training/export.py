@@ -1,7 +1,6 @@
 """`python -m training.export RUN`: INT8 for a microcontroller, run before it is kept."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from training.check import load
 from training.config import Config, validate
 from training.console import Parser, one_line
 from training.data import Split, Splits, draw_images, read_splits, scale
-from training.evaluate import evaluate, image_ious, spread, sweep
+from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
@@ -57,11 +56,9 @@ class Exported:
         input: Of the images.
         output: Of the logits.
         images: Of the test split that both were run on.
-        float_miou: Of the network it was made from; with its rounding, if that is
+        float_scores: Of the network it was made from; with its rounding, if that is
             quantisation-aware.
-        int8_miou: Of the file.
-        float_f1: As `float_miou`.
-        int8_f1: As `int8_miou`.
+        int8_scores: Of the file.
         per_image_iou: Of the file, as `training.evaluate.spread`.
         sweep: Of the file, as `training.evaluate.sweep`.
         agreement: Share of pixels of the same class in both.
@@ -82,10 +79,8 @@ class Exported:
     input: Quantisation
     output: Quantisation
     images: int
-    float_miou: float
-    int8_miou: float
-    float_f1: float
-    int8_f1: float
+    float_scores: Evaluation
+    int8_scores: Evaluation
     per_image_iou: Mapping[str, float]
     sweep: Sequence[Mapping[str, float]]
     agreement: float
@@ -134,8 +129,7 @@ def export(
         text = c_header(content, "model_int8", found.input, found.output)
         with whole_file(folder / "model_int8.h") as draft:
             draft.write_text(text, encoding="ascii")
-    with whole_file(folder / "export.json") as draft:
-        draft.write_text(json.dumps(asdict(found), indent=1) + "\n", encoding="utf-8")
+    write_values(folder / "export.json", asdict(found))
     return found
 
 
@@ -179,10 +173,8 @@ def checked(
         input=incoming,
         output=outgoing,
         images=len(images),
-        float_miou=float_scores.miou,
-        int8_miou=scores.miou,
-        float_f1=float_scores.f1,
-        int8_f1=scores.f1,
+        float_scores=float_scores,
+        int8_scores=scores,
         per_image_iou=spread(image_ious(answer >= 0, test.masks)),
         sweep=sweep(answer, test.masks),
         agreement=float(((exact >= 0) == (answer >= 0)).mean()),
@@ -196,12 +188,13 @@ def summary(found: Exported) -> str:
     how = "estimated, without alignment and scratch" if found.arena_bytes is None else "exact"
     spare = DATA_RAM - memory
     fits = f"yes, {spare:,} bytes to spare" if spare >= 0 else f"no, {-spare:,} bytes too much"
+    scores, before = found.int8_scores, found.float_scores
     used = ", ".join(f"{name} {times}" for name, times in found.operators.items())
     lines = [
         f"INT8, {found.quantization}: {found.file}, {found.file_bytes:,} bytes, "
         f"{found.parameters:,} parameters, {found.macs:,} multiply-adds",
-        f"  test mIoU {found.int8_miou:.4f}, float {found.float_miou:.4f}; F1 {found.int8_f1:.4f}, "
-        f"float {found.float_f1:.4f}; {100 * found.agreement:.2f} % of pixels agree, "
+        f"  test mIoU {scores.miou:.4f}, float {before.miou:.4f}; F1 {scores.f1:.4f}, "
+        f"float {before.f1:.4f}; {100 * found.agreement:.2f} % of pixels agree, "
         f"{100 * found.within_a_step:.1f} % within one step",
         f"  arena {memory:,} bytes ({how}; estimate {found.arena_estimate:,})",
         f"  fits in 320 KB: {fits}",

@@ -176,8 +176,6 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         positions = run.config.nas.max_positions
         if not measure_probes(run.teacher, images, folder / "teacher", positions) and verbose:
             print("teacher: has no probes, so nothing of it stands beside the student's")
-    if (folder / "monitor.jsonl").is_file():
-        report_on(folder)
     if verbose:
         print(
             f"test mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "
@@ -197,6 +195,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         )
         if verbose or found.refused:
             print(summary(found))
+    if (folder / "monitor.jsonl").is_file():
+        report_on(folder)
     if verbose:
         print(f"Results are in {folder}")
     return model, history

@@ -188,8 +188,8 @@ def _int8(run: Path) -> Network:
     memory = made["arena_estimate"] if made["arena_bytes"] is None else made["arena_bytes"]
     return Network(
         f"{run.name}, INT8" + (" (refused)" if made["refused"] else ""),
-        made["int8_miou"],
-        made["int8_f1"],
+        made["int8_scores"]["miou"],
+        made["int8_scores"]["f1"],
         made["parameters"],
         made["macs"],
         made["file_bytes"],
