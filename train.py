@@ -90,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
     )
+    options.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was stopped, with its own settings; no other option",
+    )
     options.add_argument("--seed", type=int, metavar="N", help="the same seed, the same run")
     return options
 
@@ -139,27 +144,44 @@ def pipeline(args: argparse.Namespace) -> int:
     return 3 if any(folder.glob("*/model_int8.refused.tflite")) else 0
 
 
+def prepared(args: argparse.Namespace):
+    """Returns the run that the command line asks for; None where it has finished before."""
+    from training.config import read_config
+
+    if args.resume is None:
+        config = read_config(args.config, overrides(args))
+        if config.export.format is None and (args.header or args.export_tolerance is not None):
+            raise ValueError("--header and --export-tolerance need --export int8")
+        with quiet_start():
+            from training.run import prepare
+        return prepare(config)
+    given = vars(args) != vars(parser().parse_args(["--resume", args.resume]))
+    if given:
+        raise ValueError("--resume takes no other option: the run goes on with its own settings")
+    with quiet_start():
+        from training.run import prepare, read_resumed
+    found = read_resumed(args.resume)
+    return None if found is None else prepare(found, resume=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says, and returns the exit code."""
     args = parser().parse_args(arguments)
     written = "nothing was written"
     try:
         try:
-            from training.config import read_config
-
-            if args.pipeline:
+            if args.pipeline and args.resume is None:
                 return pipeline(args)
-            config = read_config(args.config, overrides(args))
-            if config.export.format is None and (args.header or args.export_tolerance is not None):
-                raise ValueError("--header and --export-tolerance need --export int8")
-            with quiet_start():
-                from training.fit import fit
-                from training.run import prepare
-            run = prepare(config)
+            run = prepared(args)
         except (ValueError, OSError) as error:
             print(f"train.py: error: {one_line(error)}", file=sys.stderr)
             return 2
-        written = f"what was written is in {run.folder}"
+        if run is None:
+            print(f"{args.resume} has finished: nothing is left to do")
+            return 0
+        written = f"what was written is in {run.folder}; --resume goes on with it"
+        from training.fit import fit
+
         # A bar for people, a line an epoch for files.
         fit(run, verbose=1 if sys.stdout.isatty() else 2)
         if (run.folder / "model_int8.refused.tflite").exists():

@@ -1,7 +1,7 @@
 """Snapshots as .npz files: the arrays behind the records, a bounded number of them."""
 
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -16,9 +16,10 @@ class ArraysLogger:
     """Keeps each probe's first, last and every k-th snapshot, k growing as the run does.
 
     A file PROBE-STEP.npz holds `mean`, `eigenvalues`, `correlation` (float32), `dead`
-    (numbers of channels) and `duplicates` (rows of channel, first of its group, sign), and
-    `epoch` and `step`; `numpy.load` reads it without pickle. What is not a letter, digit
-    or one of "_.-~" in a probe's name is written as in a URL, "/" as %2F.
+    (numbers of channels) and `duplicates` (rows of channel, first of its group, sign),
+    `epoch` and `step`, and `number`, which counts the probe's snapshots; `numpy.load` reads
+    it without pickle. What is not a letter, digit or one of "_.-~" in a probe's name is
+    written as in a URL, "/" as %2F.
 
     Args:
         folder: Where to; made at the first write.
@@ -34,6 +35,30 @@ class ArraysLogger:
         self._written: dict[str, int] = {}
         self._stride: dict[str, int] = {}
 
+    def start(self, epoch: int, step: int) -> bool:
+        """Makes ready for a training that begins with `epoch`, after `step` optimizer steps.
+
+        Where it goes on with an earlier one, what was kept after that step is removed.
+
+        Returns:
+            Whether an earlier training's snapshots are kept.
+        """
+        if not epoch or not self._folder.is_dir():
+            return False
+        self._kept, self._written, self._stride = {}, {}, {}
+        for path in sorted(self._folder.glob("[!.]*-*.npz"), reverse=True):
+            name, at = path.stem.rsplit("-", 1)
+            with np.load(path, allow_pickle=False) as held:
+                number = int(held["number"])
+            probe = unquote(name)
+            if int(at) > step:
+                self._written[probe] = number
+                path.unlink()
+            else:
+                self._kept.setdefault(probe, {})[number] = path
+                self._written.setdefault(probe, number + 1)
+        return bool(self._kept)
+
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Writes one file, whole or not at all, and removes those no longer kept."""
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +70,7 @@ class ArraysLogger:
                 allow_pickle=False,
                 epoch=snapshot.epoch,
                 step=snapshot.step,
+                number=self._written.get(snapshot.probe, 0),
                 mean=snapshot.mean,
                 eigenvalues=snapshot.eigenvalues,
                 correlation=snapshot.correlation.astype(np.float32),
@@ -64,12 +90,10 @@ class ArraysLogger:
             del kept[old]  # written again, by a second `fit` from the same step
         kept[number] = path
         limit = max(2, min(self._limit, MAX_BYTES // path.stat().st_size))
-        stride = self._stride.setdefault(probe, 1)
-        while True:
-            held = {n: p for n, p in kept.items() if n % stride == 0 or n == number}
-            if len(held) <= limit:
-                break
+        stride = self._stride.get(probe, 1)
+        while -(-number // stride) + 1 > limit:  # 0, stride, 2 stride, ..., and the last
             stride *= 2
+        held = {n: p for n, p in kept.items() if n % stride == 0 or n == number}
         for dropped in kept.keys() - held.keys():
             kept[dropped].unlink(missing_ok=True)
         self._kept[probe], self._stride[probe] = held, stride

@@ -19,6 +19,7 @@ from monitoring.records import (
     metric_lists,
     summarise,
 )
+from monitoring.runs import read_records
 from monitoring.taps import ImagesTap
 from monitoring.tensorboard import TensorBoardLogger
 from monitoring.train_step import TrainStepTap
@@ -53,8 +54,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
             Defaults to 1.
         redundancy_weight: Weight in the loss of the mean redundancy of the watched layers'
             batch, 0 or more (TensorFlow). Defaults to 0.
-        log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. Defaults to
-            None: no files.
+        log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. A training
+            that begins with a later epoch (initial_epoch, BackupAndRestore) goes on with
+            what is there. Defaults to None: no files.
         loggers: Exactly these objects, with `write(record, snapshot)` and `close()`.
             Defaults to None: a table on the console where fit is not silent, and with
             `log_dir` all files.
@@ -67,7 +69,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
     Raises:
         ValueError: An argument is out of range; at the start of training: a layer cannot be
             watched, or the backend cannot do it.
-        FileExistsError: `log_dir` holds another run.
+        FileExistsError: At the start of a training from epoch 0: `log_dir` holds another run.
 
     Example:
         >>> import numpy as np
@@ -120,7 +122,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self._worker: Worker | None = None
         self._images: ImagesTap | None = None
         self._step: TrainStepTap | None = None
-        self._files = [] if loggers is not None or log_dir is None else _file_loggers(Path(log_dir))
+        self._log_dir = Path(log_dir or "")
+        self._files = [] if loggers is not None or log_dir is None else _file_loggers(self._log_dir)
         self._given = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
         if monitor_frequency == "batch":
@@ -170,14 +173,22 @@ class NASMonitorCallback(keras.callbacks.Callback):
             )
         console = [ConsoleLogger()] if self.params.get("verbose") else []
         self._loggers = [*console, *self._files] if self._given is None else self._given
-        self._worker = Worker()
-        if self._images is not None:
-            self._record(START)
+        self._worker, self._started = Worker(), False
         if self._step is not None:
             self._step.attach()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Begins the epoch's count of batches."""
+        """Begins the epoch's count of batches; the first also the records.
+
+        A training that begins with a later epoch than 0 goes on with the files of `log_dir`:
+        records of that epoch and later ones are dropped.
+
+        Raises:
+            FileExistsError: The training begins with epoch 0, and `log_dir` holds another run.
+        """
+        if not self._started:
+            self._started = True
+            self._start(epoch)
         self._epoch, self._batches, self._window, self._last = epoch, 0, 0, {}
         if self._step is not None:
             self._step.begin_epoch()
@@ -232,6 +243,15 @@ class NASMonitorCallback(keras.callbacks.Callback):
                 logger.close()
             self.seconds += time.perf_counter() - start
 
+    def drain(self) -> None:
+        """Waits until every record of the running training is written.
+
+        Raises:
+            Exception: What a logger raised.
+        """
+        if self._worker is not None:
+            self._worker.drain()
+
     def step_seconds(self) -> float:
         """Estimates the part of the last training that went into its steps' statistics.
 
@@ -255,8 +275,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
     @property
     def records(self) -> list[ProbeRecord]:
         """The records of the last, or the running, training, in order."""
-        if self._worker is not None:
-            self._worker.drain()
+        self.drain()
         return self._records
 
     def compute_redundancy(self) -> dict[str, ProbeRecord]:
@@ -289,6 +308,19 @@ class NASMonitorCallback(keras.callbacks.Callback):
         """
         records = [record for record in self.records if record.epoch != START]
         return metric_lists(records, "epoch" if self.monitor_frequency == "epoch" else "step")
+
+    def _start(self, epoch: int) -> None:
+        """Goes on with an earlier training's records, or measures before the first step."""
+        files = [logger for logger in self._loggers if hasattr(logger, "start")]
+        kept = [logger.start(epoch, self._optimizer_step()) for logger in files]
+        if self._given is None and epoch and any(kept):
+            self._records, _ = read_records(self._log_dir / "monitor.jsonl")
+            for console in self._loggers:
+                if isinstance(console, ConsoleLogger):
+                    for record in self._records:
+                        console.write(record)
+        elif self._images is not None:
+            self._record(START)
 
     def _attach(self) -> Watched:
         """Finds the layers, and makes ready to measure images."""

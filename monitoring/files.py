@@ -20,7 +20,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    draft = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    draft = path.with_name(f".unfinished.{path.name}")  # some writers look at the suffixes
     try:
         yield draft
         with draft.open("rb+") as file:
@@ -28,3 +28,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Returns a file's lines with their ends, without half a last one."""
+    with path.open(encoding="utf-8", newline="", errors="replace") as lines:
+        return [line for line in lines if line.endswith("\n")]

@@ -1,4 +1,4 @@
-"""Where records go: two methods each, `write` and `close`, opened at the first write."""
+"""Where records go: `write` and `close`, opened at the first write; files also `start`."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
 
+from monitoring.files import whole_file, whole_lines
 from monitoring.records import COLUMNS, ProbeRecord, ProbeSnapshot
 
 
@@ -35,7 +36,7 @@ class ConsoleLogger:
         self._start: dict[str, ProbeRecord] = {}
         self._last: dict[str, ProbeRecord] = {}
 
-    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None = None) -> None:
         """Keeps the probe's record for the table."""
         kept = self._start if record.epoch < 0 else self._last
         kept[record.probe] = record
@@ -54,16 +55,47 @@ class _FileLogger:
 
     def __init__(self, path: str | Path):
         self._path = Path(path)
-        if self._path.exists():
-            raise FileExistsError(
-                f"{self._path} holds the records of another run. Choose another log_dir, or "
-                "move that file away."
-            )
         self._mode = "x"
         self._file: IO[str] | None = None
 
+    def start(self, epoch: int, step: int) -> bool:
+        """Makes ready for a training that begins with `epoch`.
+
+        Args:
+            epoch: From 0; what the file holds of it, or of a later one, is dropped, and half
+                a last line.
+            step: Optimizer steps taken before.
+
+        Returns:
+            Whether an earlier training's records are kept.
+
+        Raises:
+            FileExistsError: The training begins with epoch 0, and the file is another run's.
+        """
+        if not epoch:
+            self._refuse_others()
+        elif self._path.exists():
+            self.close()
+            kept = [line for line in whole_lines(self._path) if self._before(line, epoch)]
+            with whole_file(self._path) as draft:
+                draft.write_text("".join(kept), encoding="utf-8", newline="")
+            self._mode = "a"
+        return self._mode == "a"
+
+    def _before(self, line: str, epoch: int) -> bool:
+        """Returns whether a line is to be kept when `epoch` begins anew."""
+        raise NotImplementedError
+
+    def _refuse_others(self) -> None:
+        if self._mode == "x" and self._path.exists():
+            raise FileExistsError(
+                f"{self._path} holds the records of another run. Choose another log_dir, move "
+                "that file away, or go on with that run where it stopped (initial_epoch)."
+            )
+
     def _append(self, text: str) -> None:
         if self._file is None:
+            self._refuse_others()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open(self._mode, encoding="utf-8", newline="")
             self._mode = "a"
@@ -81,33 +113,40 @@ class CsvLogger(_FileLogger):
     """Writes monitor.csv: a header, then a row per record; undefined is nan.
 
     Args:
-        path: The file, not yet there.
+        path: The file.
 
-    Raises:
-        FileExistsError: It is there.
     """
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
-        """Appends one row."""
+        """Appends one row.
+
+        Raises:
+            FileExistsError: The file is another run's.
+        """
         if self._mode == "x":
             self._append(_csv_line(COLUMNS))
         self._append(_csv_line(list(asdict(record).values())))
+
+    def _before(self, line: str, epoch: int) -> bool:
+        row = next(csv.reader([line]))
+        return row == list(COLUMNS) or int(row[COLUMNS.index("epoch")]) < epoch
 
 
 class JsonLinesLogger(_FileLogger):
     """Writes monitor.jsonl: an object per record; undefined is null, infinite "Infinity".
 
     Args:
-        path: The file, not yet there.
+        path: The file.
 
-    Raises:
-        FileExistsError: It is there.
     """
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
-        """Appends one line."""
+        """Appends one line; errors as those of `CsvLogger`."""
         values = {name: _json_value(value) for name, value in asdict(record).items()}
         self._append(json.dumps(values, allow_nan=False) + "\n")
+
+    def _before(self, line: str, epoch: int) -> bool:
+        return json.loads(line)["epoch"] < epoch
 
 
 def print_table(

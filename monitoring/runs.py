@@ -62,7 +62,7 @@ def read_run(folder: str | Path) -> RunFolder:
             f"{folder} holds no monitor.jsonl: train with --probes or --enable-nas-monitoring, or "
             "give NASMonitorCallback this folder as log_dir."
         )
-    found, notes = _read_records(path)
+    found, notes = read_records(path)
     if not found:
         raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
     records: dict[str, list[ProbeRecord]] = {}
@@ -78,7 +78,7 @@ def read_run(folder: str | Path) -> RunFolder:
         (yaml.safe_load(config.read_text(encoding="utf-8")) or {}) if config.is_file() else {},
         _read_json(evaluation),
         _read_json(folder / "export.json"),
-        _read_history(folder / "history.csv"),
+        read_history(folder / "history.csv"),
         tuple(notes),
     )
 
@@ -112,8 +112,15 @@ def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
     return snapshots
 
 
-def _read_records(path: Path) -> tuple[list[ProbeRecord], list[str]]:
-    """Returns the records, and a note where a killed run has left half a line."""
+def read_records(path: Path) -> tuple[list[ProbeRecord], list[str]]:
+    """Reads a monitor.jsonl.
+
+    Returns:
+        The records, and a note where a killed run has left half a line.
+
+    Raises:
+        ValueError: A line, but for a torn last one, is no record.
+    """
     found: list[ProbeRecord] = []
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
@@ -142,7 +149,8 @@ def _record(values: Mapping) -> ProbeRecord:
     return ProbeRecord(**read)
 
 
-def _read_history(path: Path) -> dict[str, list[float]]:
+def read_history(path: Path) -> dict[str, list[float]]:
+    """Reads {column: a value an epoch} of Keras' log; empty where there is none."""
     if not path.is_file():
         return {}
     with path.open(encoding="utf-8", newline="") as lines:

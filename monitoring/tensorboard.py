@@ -31,6 +31,19 @@ class TensorBoardLogger:
     def __init__(self, folder: str | Path, image_frequency: int = 10):
         self._folder, self._image_frequency = Path(folder), image_frequency
         self._writer: Any = None
+        self._purge: int | None = None
+
+    def start(self, epoch: int, step: int) -> bool:
+        """Makes ready for a training that begins with `epoch`, after `step` optimizer steps.
+
+        Where it goes on with an earlier one, TensorBoard is told to forget what lies after
+        that step.
+
+        Returns:
+            Whether an earlier training's events are kept.
+        """
+        self._purge = step + 1 if epoch and self._folder.is_dir() else None
+        return self._purge is not None
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Writes one probe's events."""
@@ -63,11 +76,17 @@ class TensorBoardLogger:
             self._writer = None
 
     def _add(self, summary, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         if self._writer is None:
             self._writer = EventFileWriter(str(self._folder))
+            if self._purge is not None:
+                again = SessionLog(status=SessionLog.START)
+                self._writer.add_event(
+                    Event(session_log=again, step=self._purge, wall_time=time.time())
+                )
+                self._purge = None
         self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
 
 

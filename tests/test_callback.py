@@ -211,7 +211,8 @@ def test_files_of_a_log_dir(tmp_path):
     lines = pd.read_json(tmp_path / "run" / "monitor.jsonl", lines=True)
     assert lines.probe.tolist() == table.probe.tolist()
     with pytest.raises(FileExistsError, match="another run"):
-        NASMonitorCallback(IMAGES, log_dir=tmp_path / "run")
+        fit(NASMonitorCallback(IMAGES, log_dir=tmp_path / "run"))
+    assert pd.read_csv(tmp_path / "run" / "monitor.csv").equals(table)
 
 
 def test_a_second_fit_starts_new_records_and_keeps_the_rows_of_the_first(tmp_path):

@@ -282,5 +282,5 @@ def test_an_interrupted_run_says_where_it_is(data_folder, tmp_path):
         process.kill()
         process.wait()
     assert process.returncode == 130
-    assert said.strip() == "train.py: stopped; what was written is in run"
+    assert said.strip() == "train.py: stopped; what was written is in run; --resume goes on with it"
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]

@@ -116,6 +116,7 @@ def training_batches(
     batch_size: int,
     *,
     epochs: int,
+    first: int = 0,
     seed: int,
     augmentation: AugmentationConfig,
     answers: Callable | None = None,
@@ -129,6 +130,7 @@ def training_batches(
         split: Images and masks.
         batch_size: Images a batch.
         epochs: How many times through the split.
+        first: The epoch to begin with. Defaults to 0.
         seed: Decides order and augmentation.
         augmentation: Ranges to draw from.
         answers: As of `batches`; it is given augmented images.
@@ -158,7 +160,7 @@ def training_batches(
         pictures = _scaled(pictures)
         return pictures, _answered(pictures, labels, index, answers)
 
-    order = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
+    order = tf.data.Dataset.range(first, epochs).flat_map(epoch_batches)
     return order.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,6 +1,6 @@
 """One training run, from a configuration to a folder of results."""
 
-import time
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +9,10 @@ import keras
 from models.cost import model_cost
 from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
-from monitoring.files import whole_file
+from monitoring.files import whole_file, whole_lines
+from monitoring.runs import read_history
+from training.check import load
+from training.checkpoint import Checkpoint
 from training.config import read_config
 from training.data import batches, draw_images, training_batches
 from training.decide import report_on
@@ -25,7 +28,7 @@ from training.evaluate import (
 )
 from training.export import export, summary
 from training.measured import measure_probes
-from training.run import Run, compile_for_masks, prepare
+from training.run import Run, compile_for_masks, prepare, read_resumed
 
 
 def train(
@@ -44,6 +47,7 @@ def train(
     enable_nas_monitoring: bool = False,
     nas_config: Mapping | None = None,
     nas_callback: NASMonitorCallback | None = None,
+    resume: str | Path | None = None,
     verbose: int = 1,
 ) -> tuple[keras.Model, keras.callbacks.History]:
     """Trains a network of the zoo, evaluates it, and writes a folder of results.
@@ -72,6 +76,9 @@ def train(
         nas_config: Keys of the configuration's section `nas`; turns monitoring on unless
             it says `enabled: False`. Defaults to None.
         nas_callback: A monitor to use as it is given. Defaults to None.
+        resume: Folder of a run that was stopped: goes on with it, with its own settings, to
+            what it would have been. Nothing else but `nas_callback` and `verbose` may be
+            given. Defaults to None.
         verbose: 0 is silent, 1 a progress bar, 2 a line an epoch. Defaults to 1.
 
     Returns:
@@ -89,6 +96,17 @@ def train(
         >>> sorted(history.history)
         ['loss', 'miou', 'val_loss', 'val_miou']
     """
+    if resume is not None:
+        settings = (model_name, epochs, probes, data, config, batch_size, distill_from)
+        more = (quantization_aware, export_format, output, seed, enable_nas_monitoring or None)
+        if any(value is not None for value in (*settings, *more, nas_config)):
+            raise ValueError("resume goes on with the run's own settings: give nothing else")
+        found = read_resumed(resume)
+        if found is not None:
+            return fit(prepare(found, nas_callback, resume=True), verbose=verbose)
+        history = keras.callbacks.History()
+        history.history = _without_epoch(read_history(Path(resume) / "history.csv"))
+        return load(Path(resume) / "model.keras"), history
     if nas_config is not None and nas_callback is not None:
         raise ValueError("Expected nas_config or nas_callback, not both.")
     monitored = enable_nas_monitoring or nas_config is not None or nas_callback is not None
@@ -120,38 +138,47 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         The model and Keras' History.
     """
     training, folder, model = run.config.training, run.folder, run.model
-    best = folder / "checkpoint" / "best.weights.h5"
-    start = time.perf_counter()
-    answers, checked = _answers(run)
-    try:
-        history = model.fit(
-            training_batches(
-                run.splits.train,
-                training.batch_size,
+    stateful = _stateful(run)
+    checkpoint = Checkpoint(folder / "checkpoint", stateful)
+    first = checkpoint.restore(model)
+    earlier = _kept_history(folder / "history.csv", first)
+    history = keras.callbacks.History()
+    if not checkpoint.ended:
+        answers, checked = _answers(run)
+        log = keras.callbacks.CSVLogger(folder / "history.csv", append=first > 0)
+        # The monitor comes first: the others read the logs that it fills.
+        watching = [] if run.monitor is None else [run.monitor]
+        try:
+            history = model.fit(
+                training_batches(
+                    run.splits.train,
+                    training.batch_size,
+                    first=first,
+                    epochs=training.epochs,
+                    seed=training.seed,
+                    augmentation=run.config.data.augmentation,
+                    answers=answers,
+                ),
+                validation_data=batches(run.splits.val, training.batch_size, checked),
+                initial_epoch=first,
                 epochs=training.epochs,
-                seed=training.seed,
-                augmentation=run.config.data.augmentation,
-                answers=answers,
-            ),
-            validation_data=batches(run.splits.val, training.batch_size, checked),
-            epochs=training.epochs,
-            steps_per_epoch=run.steps,
-            callbacks=_callbacks(run, best),
-            shuffle=False,  # the dataset is, by seed
-            verbose=verbose,
-        )
-    finally:
-        if run.monitor is not None:
-            run.monitor.detach()
-    training_seconds = time.perf_counter() - start
+                steps_per_epoch=run.steps,
+                callbacks=[*watching, *stateful, log, *_drained(run), checkpoint],
+                shuffle=False,  # the dataset is, by seed
+                verbose=verbose,
+            )
+        finally:
+            if run.monitor is not None:
+                run.monitor.detach()
+    for name, values in earlier.items():
+        history.history[name] = values + history.history.get(name, [])
+    training_seconds = checkpoint.seconds
     estimate = run.monitor.step_seconds() if run.monitor else 0.0
-    model.load_weights(best)
+    checkpoint.load_best(model)
     if run.teacher is not None:
         compile_for_masks(model, model.optimizer)  # what is saved is the student alone
     with whole_file(folder / "model.keras") as draft:
         model.save(draft)
-    best.unlink()
-    best.parent.rmdir()
 
     scores, masks = logits(model, run.splits.test, training.batch_size), run.splits.test.masks
     predicted = scores >= 0
@@ -172,6 +199,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         sweep=sweep(scores, masks),
     )
     if run.teacher is not None and run.monitor is not None and run.config.nas.monitor_images:
+        shutil.rmtree(folder / "teacher", ignore_errors=True)  # of a run that was killed
         images = draw_images(run.splits.val, run.config.nas.monitor_images, training.seed)
         positions = run.config.nas.max_positions
         if not measure_probes(run.teacher, images, folder / "teacher", positions) and verbose:
@@ -197,6 +225,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
             print(summary(found))
     if (folder / "monitor.jsonl").is_file():
         report_on(folder)
+    checkpoint.remove()
     if verbose:
         print(f"Results are in {folder}")
     return model, history
@@ -213,10 +242,10 @@ def _answers(run: Run) -> tuple[Answers | None, Answers | None]:
     )
 
 
-def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks, the monitor first: the others read the logs that it fills."""
+def _stateful(run: Run) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that count epochs."""
     training = run.config.training
-    callbacks: list = [] if run.monitor is None else [run.monitor]
+    callbacks: list = []
     if training.schedule == "plateau":
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -227,12 +256,6 @@ def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
         )
     if training.quantization_aware:
         callbacks.append(StartRounding(int(training.quantization_start * training.epochs)))
-    best.parent.mkdir(exist_ok=True)
-    callbacks.append(
-        keras.callbacks.ModelCheckpoint(
-            best, monitor="val_miou", mode="max", save_best_only=True, save_weights_only=True
-        )
-    )
     if training.early_stopping_patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(
@@ -241,4 +264,26 @@ def _callbacks(run: Run, best: Path) -> list[keras.callbacks.Callback]:
                 patience=training.early_stopping_patience,
             )
         )
-    return [*callbacks, keras.callbacks.CSVLogger(run.folder / "history.csv")]
+    return callbacks
+
+
+def _drained(run: Run) -> list[keras.callbacks.Callback]:
+    """Returns a callback that has the monitor's files written before the checkpoint is."""
+    monitor = run.monitor
+    if monitor is None:
+        return []
+    return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: monitor.drain())]
+
+
+def _kept_history(path: Path, first: int) -> dict[str, list[float]]:
+    """Drops an epoch and later ones from Keras' log, and returns what is left of it."""
+    if not first:
+        return {}
+    kept = [line for line in whole_lines(path) if line[0] == "e" or int(line.split(",")[0]) < first]
+    with whole_file(path) as draft:
+        draft.write_text("".join(kept), encoding="utf-8", newline="")
+    return _without_epoch(read_history(path))
+
+
+def _without_epoch(columns: dict[str, list[float]]) -> dict[str, list[float]]:
+    return {name: values for name, values in columns.items() if name != "epoch"}

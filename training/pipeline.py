@@ -1,7 +1,6 @@
 """From nothing to a file for a microcontroller: teacher, distilled student, INT8, one report."""
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from monitoring.runs import read_run
 from training.config import Config, read_config
 from training.export import DATA_RAM
 from training.fit import fit
-from training.run import build, prepare
+from training.run import build, prepare, read_resumed
 from training.stages import Stages
 
 TEACHER, STUDENT, AWARE = "teacher", "student", "student_aware"
@@ -62,7 +61,7 @@ def run_pipeline(
     INT8, and is exported beside the first.
 
     Each step is a run in a folder of its own. One that has ended is not run again; one that
-    was killed begins anew, and gives what it would have given.
+    was killed goes on, and gives what it would have given.
 
     Args:
         path: The user's configuration, of the student; its section `pipeline` names the
@@ -95,16 +94,14 @@ def run_pipeline(
         steps[AWARE] = student
     _claim(folder, steps)
     for name, config in steps.items():
-        last = "evaluation.json" if config.export.format is None else "export.json"
-        if (folder / name / last).is_file():
+        if (folder / name / "config.yaml").is_file() and read_resumed(folder / name) is None:
             if verbose:
                 print(f"{name}: is there, in {folder / name}")
             continue
-        shutil.rmtree(folder / name, ignore_errors=True)  # what a killed step has left
         if verbose:
             print(f"{name}:")
         output = config.output.model_copy(update={"folder": str(folder / name)})
-        fit(prepare(config.model_copy(update={"output": output})), verbose=verbose)
+        fit(prepare(config.model_copy(update={"output": output}), resume=True), verbose=verbose)
     networks = _networks(folder, steps)
     _write(folder, networks, list(steps))
     if verbose:
@@ -207,10 +204,11 @@ def _write(folder: Path, networks: Sequence[Network], steps: Sequence[str]) -> N
             if (folder / name / "monitor.jsonl").is_file()
         }
     )
+    monitored = [name for name in steps if (folder / name / "report.html").is_file()]
     rows = [vars(one) for one in networks]
     with whole_file(folder / "pipeline.json") as draft:
         draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     page = environment().get_template("pipeline.html")
-    text = page.render(networks=networks, stages=stages, names=steps, folder=folder)
+    text = page.render(networks=networks, stages=stages, names=steps, monitored=monitored)
     with whole_file(folder / "report.html") as draft:
         draft.write_text(text, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,8 @@ from models import MODELS, quantization_aware
 from monitoring import NASMonitorCallback
 from monitoring.files import whole_file
 from monitoring.watched import Watched
-from training.config import Config
+from training.checkpoint import LAST
+from training.config import Config, read_config
 from training.data import Splits, draw_images, read_splits
 from training.distill import DistillationLoss, MaskIoU, read_teacher
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
@@ -54,8 +56,38 @@ class Run:
         return _steps(self.config, self.splits)
 
 
-def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> Run:
+def read_resumed(folder: str | Path) -> Config | None:
+    """Reads the configuration of a run that was stopped.
+
+    Returns:
+        The configuration, with the folder as its output; None where the run has finished.
+
+    Raises:
+        FileNotFoundError: The folder is no run's.
+        ValueError: It holds a pipeline, or its configuration is damaged.
+    """
+    folder = Path(folder)
+    if (folder / "pipeline.yaml").is_file():
+        raise ValueError(f"{folder} holds a pipeline: give its own command again, and it goes on")
+    settings = folder / "config.yaml"
+    if not settings.is_file():
+        raise FileNotFoundError(f"{folder} is no run of train.py: config.yaml is not there")
+    config = read_config(settings, {"output": {"folder": str(folder)}})
+    if (folder / "evaluation.json").is_file() and not (folder / "checkpoint" / LAST).is_file():
+        return None
+    return config
+
+
+def prepare(
+    config: Config, nas_callback: NASMonitorCallback | None = None, *, resume: bool = False
+) -> Run:
     """Checks everything that can fail, and then makes the run's folder.
+
+    Args:
+        config: Every key resolved.
+        nas_callback: A monitor to use as it is given. Defaults to None: the configuration's.
+        resume: Whether the output folder may hold this run already, and is gone on with.
+            Defaults to False.
 
     Raises:
         ValueError: As `train`.
@@ -85,7 +117,7 @@ def prepare(config: Config, nas_callback: NASMonitorCallback | None = None) -> R
         teacher = read_teacher(config.distillation.teacher, model)
     splits = _read(config)
     _compile(model, config, steps=config.training.epochs * _steps(config, splits))
-    folder = _folder(config)
+    folder = _resumed_folder(config) if resume else _folder(config)
     if config.nas.probe_layers is not None:
         Watched(model, config.nas.probe_layers)
     monitor = nas_callback
@@ -174,6 +206,19 @@ def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback
         redundancy_warmup=nas.redundancy_warmup,
         max_positions=nas.max_positions,
     )
+
+
+def _resumed_folder(config: Config) -> Path:
+    """Returns the run's own folder; without a checkpoint nothing but its settings is left in it."""
+    folder = Path(str(config.output.folder))
+    if not (folder / "checkpoint" / LAST).is_file():
+        for name in set(RESULTS) - {"config.yaml"}:
+            path = folder / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    return folder
 
 
 def _folder(config: Config) -> Path:

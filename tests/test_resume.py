@@ -1,0 +1,213 @@
+"""kill -9 at any moment, and the run goes on to what it would have been."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from models import Nano_U
+from monitoring import NASMonitorCallback
+from monitoring.runs import read_snapshots
+from train import main, train
+from training.checkpoint import Checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+KILLS = int(os.environ.get("PROBE_ZOO_KILLS", "5"))
+SETTINGS = """\
+model: {filters: [2, 4], bottleneck: 4, probes: [encoder, bottleneck]}
+nas: {enabled: true, monitor_images: 16}
+training:
+  {epochs: 6, batch_size: 40, schedule: plateau, plateau_patience: 1, early_stopping_patience: 4}
+"""
+UNEQUAL = {"seconds", "training_seconds", "monitoring_seconds"}  # clocks
+
+
+def command(*options) -> list:
+    return [sys.executable, "train.py", *options]
+
+
+def start(*options) -> subprocess.Popen:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command(*options), cwd=ROOT, **quiet)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "run.yaml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """A run that nobody stopped, and the seconds it took."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    began = time.monotonic()
+    assert start("--config", config, "--output", folder).wait() == 0
+    return folder, time.monotonic() - began
+
+
+def rows(path: Path) -> list[dict]:
+    if path.suffix == ".csv":
+        with path.open(newline="") as lines:
+            found: list = list(csv.DictReader(lines))
+    elif path.suffix == ".jsonl":
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+    else:
+        found = [json.loads(path.read_text())]
+    return [{name: v for name, v in row.items() if name not in UNEQUAL} for row in found]
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    files = {str(path.relative_to(expected)) for path in expected.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("tensorboard")}
+    assert files - events <= {str(p.relative_to(found)) for p in found.rglob("*")}
+    assert not (found / "checkpoint").exists()
+    for name in ("history.csv", "monitor.csv", "monitor.jsonl", "evaluation.json"):
+        assert rows(found / name) == rows(expected / name), name
+    first, second = (keras.saving.load_model(f / "model.keras") for f in (expected, found))
+    for mine, theirs in zip(
+        [*second.get_weights(), *second.optimizer.variables],
+        [*first.get_weights(), *first.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    kept, again = (read_snapshots(folder) for folder in (expected, found))
+    assert {p: [s.step for s in held] for p, held in kept.items()} == {
+        p: [s.step for s in held] for p, held in again.items()
+    }
+
+
+def scalars(folder: Path) -> dict:
+    """Reads what TensorBoard shows of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if not tag.startswith("seconds")
+    }
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_killed_at_any_moment_it_ends_as_if_never_stopped(kill, whole, config, tmp_path):
+    expected, seconds = whole
+    folder, moment = tmp_path / "run", random.Random(kill)
+    process = start("--config", config, "--output", folder)
+    for _ in range(2):  # the run, and its first resumption
+        time.sleep(moment.uniform(0.2, 0.95) * seconds)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        if not (folder / "config.yaml").exists():  # killed before there was anything
+            process = start("--config", config, "--output", folder)
+        else:
+            process = start("--resume", folder)
+    assert process.wait() == 0
+    if not (folder / "evaluation.json").exists():
+        assert main(["--resume", str(folder)]) == 0
+    assert_same_run(folder, expected)
+    assert scalars(folder) == scalars(expected)
+
+
+def test_a_finished_run_says_so(whole, capsys):
+    folder, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert main(["--resume", str(folder)]) == 0
+    assert capsys.readouterr().out == f"{folder} has finished: nothing is left to do\n"
+    model, history = train(resume=folder)
+    assert len(history.history["loss"]) == len(rows(folder / "history.csv"))
+    assert model.count_params() > 0
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_what_cannot_be_resumed_is_said_in_a_line(whole, tmp_path, capsys):
+    (tmp_path / "pipeline.yaml").write_text("{}")
+    for options, words in (
+        (["--resume", str(tmp_path / "none")], "is no run of train.py"),
+        (["--resume", str(tmp_path)], "holds a pipeline"),
+        (["--resume", str(whole[0]), "--epochs", "3"], "takes no other option"),
+    ):
+        assert main(options) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
+    with pytest.raises(ValueError, match="own settings"):
+        train(resume=whole[0], epochs=3)
+
+
+def test_a_checkpoint_of_another_model_or_a_torn_one_is_refused(tmp_path):
+    def compiled(width):
+        model = Nano_U((24, 32, 3), (width,), 2)
+        model.compile("adam", "mse")
+        return model
+
+    images = np.zeros((2, 24, 32, 3))
+    saver = Checkpoint(tmp_path, [])
+    compiled(2).fit(images, images[..., :1], epochs=1, verbose=0, callbacks=[saver])
+    again = Checkpoint(tmp_path, [])
+    assert again.restore(compiled(2)) == 1 and again.ended
+    with pytest.raises(ValueError, match="of another model"):
+        Checkpoint(tmp_path, []).restore(compiled(3))
+    whole_file = (tmp_path / "last.npz").read_bytes()
+    (tmp_path / "last.npz").write_bytes(whole_file[: len(whole_file) // 2])
+    with pytest.raises(ValueError, match="cannot be read"):
+        Checkpoint(tmp_path, []).restore(compiled(2))
+
+
+class Killed(BaseException):
+    pass
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends the third epoch, after two batches, as a crash would."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 2 and batch == 1:
+            raise Killed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+
+@pytest.mark.parametrize("frequency", ["epoch", "batch"])
+@pytest.mark.parametrize("given", [True, False])
+def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency, given):
+    images = rng.uniform(-1, 1, (24, 24, 32, 3)).astype("float32")
+    masks = (images[..., :1] > 0).astype("float32")
+
+    def fit(name: str, *more) -> NASMonitorCallback:
+        keras.utils.set_random_seed(0)
+        model = Nano_U((24, 32, 3), (2, 4), 4, enable_probes=True)
+        model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
+        monitor = NASMonitorCallback(
+            images[:8] if given else None, monitor_frequency=frequency, log_dir=tmp_path / name
+        )
+        backup = keras.callbacks.BackupAndRestore(tmp_path / f"{name}-backup")
+        callbacks = [monitor, backup, *more]
+        try:
+            model.fit(images, masks, 4, epochs=4, shuffle=False, verbose=0, callbacks=callbacks)
+        finally:
+            monitor.detach()
+        return monitor
+
+    expected = fit("whole")
+    with pytest.raises(Killed):
+        fit("killed", Kill())
+    found = fit("killed")
+    for name in ("monitor.csv", "monitor.jsonl"):
+        assert rows(tmp_path / "killed" / name) == rows(tmp_path / "whole" / name)
+    assert [(r.probe, r.step) for r in found.records] == [
+        (r.probe, r.step) for r in expected.records
+    ]
+    assert scalars(tmp_path / "killed") == scalars(tmp_path / "whole")

@@ -1,0 +1,122 @@
+"""What a killed training goes on from: one file an epoch, whole or not at all."""
+
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from monitoring.files import whole_file
+
+BEST, LAST = "best.weights.h5", "last.npz"
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Keeps the best weights, and after each epoch all that the next one depends on.
+
+    That is the state of model, random seeds and optimizer, and the counters of other callbacks
+    (patience, best so far). Data must depend on the number of the epoch alone. Put it last.
+
+    Args:
+        folder: Where to.
+        callbacks: Those whose counters are kept.
+
+    Attributes:
+        epoch: The next to train.
+        ended: Whether there is nothing left to train.
+        seconds: That the training has taken, those before it was killed included.
+    """
+
+    def __init__(self, folder: Path, callbacks: Sequence[keras.callbacks.Callback]):
+        super().__init__()
+        self._folder, self._callbacks = folder, list(callbacks)
+        self._best = -np.inf
+        self._counters: Sequence[Mapping[str, Any]] = []
+        self.epoch, self.ended, self.seconds = 0, False, 0.0
+
+    def restore(self, model: keras.Model) -> int:
+        """Puts a compiled model where the last checkpoint was.
+
+        Returns:
+            The epoch to go on with; 0 where there is no checkpoint.
+
+        Raises:
+            ValueError: The checkpoint is damaged, or of another model.
+        """
+        path = self._folder / LAST
+        if not path.is_file():
+            return 0
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+                state = json.loads(str(held["state"]))
+                arrays = [held[str(number)] for number in range(len(held.files) - 1)]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"Checkpoint {path} cannot be read: {error}") from None
+        model.optimizer.build(model.trainable_variables)
+        variables = _variables(model)
+        found = [tuple(array.shape) for array in arrays]
+        if found != [tuple(variable.shape) for variable in variables]:
+            raise ValueError(f"Checkpoint {path} is of another model than the run's configuration")
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        self._best, self.seconds = state["best"], state["seconds"]
+        self._counters = state["counters"]
+        self.epoch, self.ended = state["epoch"], state["ended"]
+        return self.epoch
+
+    def on_train_begin(self, logs=None):
+        """Gives the other callbacks their counters back."""
+        self._began = time.perf_counter() - self.seconds
+        for callback, counters in zip(self._callbacks, self._counters, strict=False):
+            vars(callback).update(counters)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the files."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.seconds = time.perf_counter() - self._began
+        score = float((logs or {}).get("val_miou", np.nan))
+        if score > self._best or epoch == 0:  # nan is never better
+            self._best = score if score == score else self._best
+            with whole_file(self._folder / BEST) as draft:
+                self.model.save_weights(draft)
+        self.epoch = epoch + 1
+        self.ended = self.epoch >= self.params["epochs"] or self.model.stop_training
+        state = {
+            "epoch": self.epoch,
+            "ended": self.ended,
+            "best": self._best,
+            "seconds": self.seconds,
+            "counters": [_counters(callback) for callback in self._callbacks],
+        }
+        arrays = {str(n): np.asarray(v) for n, v in enumerate(_variables(self.model))}
+        with whole_file(self._folder / LAST) as draft:
+            np.savez(draft, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
+
+    def load_best(self, model: keras.Model) -> None:
+        """Gives a model the weights of its best validation mIoU."""
+        model.load_weights(self._folder / BEST)
+
+    def remove(self) -> None:
+        """Removes the files, when nothing is left to go on with."""
+        shutil.rmtree(self._folder)
+
+
+def _variables(model: keras.Model) -> list:
+    """Returns the state of layers, random seeds and optimizer; metrics begin anew anyway."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    states = [variable for variable in model.variables if id(variable) not in metrics]
+    return [*states, *model.optimizer.variables]
+
+
+def _counters(callback: keras.callbacks.Callback) -> dict[str, float]:
+    """Returns a callback's numbers by name."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in vars(callback).items()
+        if isinstance(value, (bool, int, float, np.generic))
+    }
