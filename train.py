@@ -187,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (run.folder / "model_int8.refused.tflite").exists():
             print("train.py: the INT8 file is refused; the network is trained", file=sys.stderr)
             return 3
+        if run.missing:
+            print(f"train.py: error: not written: {'; '.join(run.missing)}", file=sys.stderr)
+            return 1
     except OSError as error:
         print(f"train.py: error: {one_line(error)}; {written}", file=sys.stderr)
         return 1

@@ -1,5 +1,6 @@
 """Snapshots as .npz files: the arrays behind the records, a bounded number of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -35,29 +36,19 @@ class ArraysLogger:
         self._written: dict[str, int] = {}
         self._stride: dict[str, int] = {}
 
-    def start(self, epoch: int, step: int) -> bool:
-        """Makes ready for a training that begins with `epoch`, after `step` optimizer steps.
-
-        Where it goes on with an earlier one, what was kept after that step is removed.
-
-        Returns:
-            Whether an earlier training's snapshots are kept.
-        """
+    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`."""
         if not epoch or not self._folder.is_dir():
-            return False
-        self._kept, self._written, self._stride = {}, {}, {}
-        for path in sorted(self._folder.glob("[!.]*-*.npz"), reverse=True):
+            return
+        self._kept, self._written, self._stride = {}, dict(written), {}
+        for path in self._folder.glob("[!.]*-*.npz"):
             name, at = path.stem.rsplit("-", 1)
             with np.load(path, allow_pickle=False) as held:
                 number = int(held["number"])
-            probe = unquote(name)
             if int(at) > step:
-                self._written[probe] = number
                 path.unlink()
             else:
-                self._kept.setdefault(probe, {})[number] = path
-                self._written.setdefault(probe, number + 1)
-        return bool(self._kept)
+                self._kept.setdefault(unquote(name), {})[number] = path
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Writes one file, whole or not at all, and removes those no longer kept."""

@@ -1,6 +1,7 @@
 """NASMonitorCallback: decides when to measure; what, how and whereto are others' work."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import nan
@@ -11,7 +12,8 @@ import numpy as np
 
 from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
-from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger, RecordLogger
+from monitoring.loggers import ConsoleLogger, CsvLogger, FileLogger, JsonLinesLogger, RecordLogger
+from monitoring.patient import PatientLogger
 from monitoring.records import (
     Measurement,
     ProbeRecord,
@@ -273,6 +275,11 @@ class NASMonitorCallback(keras.callbacks.Callback):
         return f"{said}, what is part of the step an estimate" if estimate else said
 
     @property
+    def missing(self) -> list[str]:
+        """What of the files could not be written, as on a full disk; `records` has it all."""
+        return [logger.missing for logger in self._files if logger.missing]
+
+    @property
     def records(self) -> list[ProbeRecord]:
         """The records of the last, or the running, training, in order."""
         self.drain()
@@ -311,13 +318,17 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     def _start(self, epoch: int) -> None:
         """Goes on with an earlier training's records, or measures before the first step."""
-        files = [logger for logger in self._loggers if hasattr(logger, "start")]
-        kept = [logger.start(epoch, self._optimizer_step()) for logger in files]
-        if self._given is None and epoch and any(kept):
-            self._records, _ = read_records(self._log_dir / "monitor.jsonl")
+        path, earlier = self._log_dir / "monitor.jsonl", []
+        if self._files and epoch and path.is_file():
+            earlier = [record for record in read_records(path)[0] if record.epoch < epoch]
+        written = Counter(record.probe for record in earlier)
+        for file in self._files:
+            file.start(epoch, self._optimizer_step(), written)
+        if earlier:
+            self._records = earlier
             for console in self._loggers:
                 if isinstance(console, ConsoleLogger):
-                    for record in self._records:
+                    for record in earlier:
                         console.write(record)
         elif self._images is not None:
             self._record(START)
@@ -373,10 +384,11 @@ class NASMonitorCallback(keras.callbacks.Callback):
             logger.write(record, snapshot)
 
 
-def _file_loggers(folder: Path) -> list[RecordLogger]:
-    return [
-        CsvLogger(folder / "monitor.csv"),
-        JsonLinesLogger(folder / "monitor.jsonl"),
-        TensorBoardLogger(folder / "tensorboard"),
-        ArraysLogger(folder / "arrays"),
-    ]
+def _file_loggers(folder: Path) -> list[PatientLogger]:
+    loggers: dict[str, FileLogger] = {
+        "monitor.csv": CsvLogger(folder / "monitor.csv"),
+        "monitor.jsonl": JsonLinesLogger(folder / "monitor.jsonl"),
+        "tensorboard": TensorBoardLogger(folder / "tensorboard"),
+        "arrays": ArraysLogger(folder / "arrays"),
+    }
+    return [PatientLogger(logger, folder / name) for name, logger in loggers.items()]

@@ -26,6 +26,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk is told of without the file
+            error.filename = str(path)
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

@@ -1,11 +1,14 @@
 """Where records go: `write` and `close`, opened at the first write; files also `start`."""
 
 import csv
+import errno
 import io
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
@@ -22,6 +25,22 @@ class RecordLogger(Protocol):
 
     def close(self) -> None:
         """Ends a training; a later `write` begins the next."""
+
+
+class FileLogger(RecordLogger, Protocol):
+    """A logger that can go on with what an earlier training has left."""
+
+    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+        """Makes ready for a training, and drops what it will write again.
+
+        Args:
+            epoch: The first, from 0.
+            step: Optimizer steps taken before.
+            written: {probe: its records before}.
+
+        Raises:
+            FileExistsError: The training begins with epoch 0, and the file is another run's.
+        """
 
 
 class ConsoleLogger:
@@ -50,27 +69,18 @@ class ConsoleLogger:
         self._start, self._last = {}, {}
 
 
-class _FileLogger:
+class _LinesLogger:
     """Appends lines to one file, each whole and flushed; never to another run's file."""
 
     def __init__(self, path: str | Path):
         self._path = Path(path)
         self._mode = "x"
-        self._file: IO[str] | None = None
+        self._file: io.FileIO | None = None
 
-    def start(self, epoch: int, step: int) -> bool:
-        """Makes ready for a training that begins with `epoch`.
+    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
 
-        Args:
-            epoch: From 0; what the file holds of it, or of a later one, is dropped, and half
-                a last line.
-            step: Optimizer steps taken before.
-
-        Returns:
-            Whether an earlier training's records are kept.
-
-        Raises:
-            FileExistsError: The training begins with epoch 0, and the file is another run's.
+        What the file holds of that epoch or of a later one is dropped, and half a last line.
         """
         if not epoch:
             self._refuse_others()
@@ -80,7 +90,6 @@ class _FileLogger:
             with whole_file(self._path) as draft:
                 draft.write_text("".join(kept), encoding="utf-8", newline="")
             self._mode = "a"
-        return self._mode == "a"
 
     def _before(self, line: str, epoch: int) -> bool:
         """Returns whether a line is to be kept when `epoch` begins anew."""
@@ -97,10 +106,21 @@ class _FileLogger:
         if self._file is None:
             self._refuse_others()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open(self._mode, encoding="utf-8", newline="")
+            self._file = io.FileIO(self._path, self._mode)
             self._mode = "a"
-        self._file.write(text)
-        self._file.flush()
+        file = self._file
+        end = os.fstat(file.fileno()).st_size
+        try:
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(self._path)):
+                raise FileNotFoundError(errno.ENOENT, "another file is in its place")
+            left = text.encode()
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), end)  # half a line
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes the file; a later write goes on at its end."""
@@ -109,7 +129,7 @@ class _FileLogger:
             self._file = None
 
 
-class CsvLogger(_FileLogger):
+class CsvLogger(_LinesLogger):
     """Writes monitor.csv: a header, then a row per record; undefined is nan.
 
     Args:
@@ -132,7 +152,7 @@ class CsvLogger(_FileLogger):
         return row == list(COLUMNS) or int(row[COLUMNS.index("epoch")]) < epoch
 
 
-class JsonLinesLogger(_FileLogger):
+class JsonLinesLogger(_LinesLogger):
     """Writes monitor.jsonl: an object per record; undefined is null, infinite "Infinity".
 
     Args:

@@ -3,6 +3,7 @@
 import io
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,12 @@ class TensorBoardLogger:
         self._writer: Any = None
         self._purge: int | None = None
 
-    def start(self, epoch: int, step: int) -> bool:
-        """Makes ready for a training that begins with `epoch`, after `step` optimizer steps.
+    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
 
-        Where it goes on with an earlier one, TensorBoard is told to forget what lies after
-        that step.
-
-        Returns:
-            Whether an earlier training's events are kept.
+        What lies after `step` stays in its file, and TensorBoard is told to forget it.
         """
         self._purge = step + 1 if epoch and self._folder.is_dir() else None
-        return self._purge is not None
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Writes one probe's events."""
@@ -71,23 +67,30 @@ class TensorBoardLogger:
 
     def close(self) -> None:
         """Closes the file; a later write begins another in the same folder."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except Exception as error:  # as in `_add`
+                raise OSError(str(error)) from error
 
     def _add(self, summary, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        if self._writer is None:
-            self._writer = EventFileWriter(str(self._folder))
-            if self._purge is not None:
-                again = SessionLog(status=SessionLog.START)
-                self._writer.add_event(
-                    Event(session_log=again, step=self._purge, wall_time=time.time())
-                )
-                self._purge = None
-        self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
+        try:
+            if self._writer is None:
+                self._writer = EventFileWriter(str(self._folder))
+                if self._purge is not None:
+                    again = SessionLog(status=SessionLog.START)
+                    self._writer.add_event(
+                        Event(session_log=again, step=self._purge, wall_time=time.time())
+                    )
+                    self._purge = None
+            self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
+        except Exception as error:  # TensorFlow's, or those of TensorBoard's stand-in for it
+            self._writer = None
+            raise OSError(str(error)) from error
 
 
 def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:

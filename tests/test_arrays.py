@@ -30,7 +30,8 @@ def test_numpy_reads_what_was_written(tmp_path):
     assert path.name == "probe_bottleneck-00000025.npz"
     with np.load(path, allow_pickle=False) as arrays:
         assert set(arrays) == {
-            *("epoch", "step", "mean", "eigenvalues", "correlation", "dead", "duplicates")
+            *("epoch", "step", "number", "mean", "eigenvalues", "correlation", "dead"),
+            "duplicates",
         }
         assert (int(arrays["epoch"]), int(arrays["step"])) == (2, 25)
         np.testing.assert_array_equal(arrays["mean"], [0, 1, 2, 3])
@@ -51,6 +52,21 @@ def test_the_first_the_last_and_every_kth_are_kept(tmp_path, written):
     gaps = set(np.diff(kept[:-1]))
     assert len(gaps) <= 1
     assert len(kept) >= min(written, 3)
+
+
+@pytest.mark.parametrize("limit", [2, 4, 7])
+@pytest.mark.parametrize("kept, lost", [(1, 1), (4, 0), (4, 3), (9, 1), (30, 2), (33, 9)])
+def test_going_on_after_a_kill_keeps_what_would_have_been_kept(tmp_path, limit, kept, lost):
+    def write(folder, numbers, start=0):
+        logger = ArraysLogger(tmp_path / folder, limit)
+        logger.start(start, 10 * (start - 1), {"probe_bottleneck": start})
+        for number in numbers:
+            logger.write(None, snapshot(10 * number))
+
+    write("killed", range(kept + lost))  # what came after the checkpoint is lost
+    write("killed", range(kept, 70), start=kept)
+    write("whole", range(70))
+    assert steps(tmp_path / "killed") == steps(tmp_path / "whole")
 
 
 def test_large_snapshots_are_kept_in_smaller_number(tmp_path, monkeypatch):

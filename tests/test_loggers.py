@@ -89,7 +89,7 @@ def test_files_are_there_after_each_write_and_go_on_after_close(written, tmp_pat
 def test_another_runs_file_is_never_touched(written, tmp_path, kind):
     path = tmp_path / "monitor"
     path.write_text("precious")
-    for begin in (lambda: kind(path).start(0, 0), lambda: kind(path).write(*written[0])):
+    for begin in (lambda: kind(path).start(0, 0, {}), lambda: kind(path).write(*written[0])):
         with pytest.raises(FileExistsError, match="holds the records of another run"):
             begin()
     assert path.read_text() == "precious"

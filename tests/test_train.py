@@ -1,6 +1,5 @@
 """The command line, as a user meets it."""
 
-import gc
 import json
 import signal
 import subprocess
@@ -238,26 +237,6 @@ def test_real_images_are_learned(camvid, tmp_path):
     _, history = train("nano_u", 2, data=camvid, output=tmp_path / "run", verbose=0)
     losses = history.history["loss"]
     assert losses[1] < losses[0] < 0.75
-
-
-@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Keras' CSVLogger
-def test_a_full_disk_in_mid_run_is_one_line(image_folder, tmp_path, monkeypatch, capfd):
-    def full(self, record, snapshot):
-        raise OSError(28, "No space left on device", "monitor.jsonl")
-
-    monkeypatch.setattr("monitoring.loggers.JsonLinesLogger.write", full)
-    output = tmp_path / "run"
-    (tmp_path / "small.yaml").write_text("model: {input_size: [24, 32]}\n")
-    code = main(
-        ["--enable-nas", "--epochs", "1", "--data", str(image_folder), "--output", str(output)]
-        + ["--config", str(tmp_path / "small.yaml")]
-    )
-    said = capfd.readouterr().err
-    assert code == 1
-    assert said.count("\n") == 1
-    assert "No space left on device: 'monitor.jsonl'; what was written is in" in said
-    assert str(output) in said
-    gc.collect()
 
 
 def test_an_interrupted_run_says_where_it_is(data_folder, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy as np
 
 from monitoring.files import whole_file
 
-BEST, LAST = "best.weights.h5", "last.npz"
+# Not HDF5: on a full disk it ends the process on some later day, at exit.
+BEST, LAST = "best.npz", "last.npz"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -30,6 +32,7 @@ class Checkpoint(keras.callbacks.Callback):
         epoch: The next to train.
         ended: Whether there is nothing left to train.
         seconds: That the training has taken, those before it was killed included.
+        missing: What could not be written and why; empty where all is.
     """
 
     def __init__(self, folder: Path, callbacks: Sequence[keras.callbacks.Callback]):
@@ -37,7 +40,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._folder, self._callbacks = folder, list(callbacks)
         self._best = -np.inf
         self._counters: Sequence[Mapping[str, Any]] = []
-        self.epoch, self.ended, self.seconds = 0, False, 0.0
+        self._weights: list[np.ndarray] | None = None
+        self.epoch, self.ended, self.seconds, self.missing = 0, False, 0.0, ""
 
     def restore(self, model: keras.Model) -> int:
         """Puts a compiled model where the last checkpoint was.
@@ -76,14 +80,27 @@ class Checkpoint(keras.callbacks.Callback):
             vars(callback).update(counters)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the files."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Writes the files; on a full disk it warns, keeps the best weights, and tries again."""
         self.seconds = time.perf_counter() - self._began
+        try:
+            self._write(epoch, logs)
+            self.missing = ""
+        except OSError as error:
+            if not self.missing:
+                warnings.warn(
+                    f"No checkpoint after epoch {epoch + 1} ({error}); the training goes on",
+                    stacklevel=2,
+                )
+            self.missing = f"checkpoints ({error})"
+
+    def _write(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         score = float((logs or {}).get("val_miou", np.nan))
         if score > self._best or epoch == 0:  # nan is never better
             self._best = score if score == score else self._best
+            self._weights = self.model.get_weights()
+            self._folder.mkdir(parents=True, exist_ok=True)
             with whole_file(self._folder / BEST) as draft:
-                self.model.save_weights(draft)
+                np.savez(draft, allow_pickle=False, **_numbered(self._weights))
         self.epoch = epoch + 1
         self.ended = self.epoch >= self.params["epochs"] or self.model.stop_training
         state = {
@@ -93,17 +110,49 @@ class Checkpoint(keras.callbacks.Callback):
             "seconds": self.seconds,
             "counters": [_counters(callback) for callback in self._callbacks],
         }
-        arrays = {str(n): np.asarray(v) for n, v in enumerate(_variables(self.model))}
+        arrays = _numbered([variable.numpy() for variable in _variables(self.model)])
         with whole_file(self._folder / LAST) as draft:
             np.savez(draft, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
 
     def load_best(self, model: keras.Model) -> None:
         """Gives a model the weights of its best validation mIoU."""
-        model.load_weights(self._folder / BEST)
+        if self._weights is None:
+            with np.load(self._folder / BEST, allow_pickle=False) as held:
+                self._weights = [held[str(number)] for number in range(len(held.files))]
+        model.set_weights(self._weights)
 
     def remove(self) -> None:
         """Removes the files, when nothing is left to go on with."""
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class HistoryLog(keras.callbacks.CSVLogger):
+    """Keras' log of losses and scores, which outlives a full disk.
+
+    Attributes:
+        missing: What could not be written and why; empty where all is.
+    """
+
+    missing = ""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes a row; one that does not fit waits in the file's buffer."""
+        self._tried(super().on_epoch_end, epoch, logs)
+
+    def on_train_end(self, logs=None):
+        """Closes the file."""
+        self._tried(super().on_train_end, logs)
+
+    def _tried(self, action, *args) -> None:
+        try:
+            action(*args)
+            self.missing = ""
+        except OSError as error:
+            self.missing = f"rows of {self.filename} ({error})"
+
+
+def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {str(number): array for number, array in enumerate(arrays)}
 
 
 def _variables(model: keras.Model) -> list:

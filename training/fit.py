@@ -12,7 +12,7 @@ from monitoring import NASMonitorCallback
 from monitoring.files import whole_file, whole_lines
 from monitoring.runs import read_history
 from training.check import load
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, HistoryLog
 from training.config import read_config
 from training.data import batches, draw_images, training_batches
 from training.decide import report_on
@@ -145,7 +145,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     history = keras.callbacks.History()
     if not checkpoint.ended:
         answers, checked = _answers(run)
-        log = keras.callbacks.CSVLogger(folder / "history.csv", append=first > 0)
+        log = HistoryLog(folder / "history.csv", append=first > 0)
         # The monitor comes first: the others read the logs that it fills.
         watching = [] if run.monitor is None else [run.monitor]
         try:
@@ -170,6 +170,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         finally:
             if run.monitor is not None:
                 run.monitor.detach()
+        lost = [] if run.monitor is None else run.monitor.missing
+        run.missing.extend(part for part in (*lost, log.missing, checkpoint.missing) if part)
+    folder.mkdir(parents=True, exist_ok=True)  # where somebody has removed it
     for name, values in earlier.items():
         history.history[name] = values + history.history.get(name, [])
     training_seconds = checkpoint.seconds

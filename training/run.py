@@ -3,7 +3,7 @@
 import importlib.util
 import itertools
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Run:
         folder: Exists, and holds config.yaml.
         monitor: The callback that measures, or None.
         teacher: Whose answers the model is taught, or None.
+        missing: What could not be written while training; `fit` fills it.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Run:
     folder: Path
     monitor: NASMonitorCallback | None
     teacher: keras.Model | None = None
+    missing: list[str] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
