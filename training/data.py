@@ -14,6 +14,9 @@ SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MASK_MODES = ("1", "L", "LA", "RGB", "RGBA")
+DARK, BRIGHT = 31, 224  # values between are neither, unless a mask has so many that edges are soft
+FEW = 16
+MAX_PIXELS = 50_000_000  # decoded, as RGB, 150 MB
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,10 @@ def read_split(folder: Path, size: tuple[int, int]) -> Split:
         pairs = pool.map(read, (images[name] for name in names), (masks[name] for name in names))
         pictures, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     if not labels.any():
+        found = np.unique(np.asarray(_open(masks[names[0]], "L", MASK_MODES)))
         raise ValueError(
-            f"No mask in {folder / 'mask'} has a pixel of 128 to 255: nothing is foreground"
+            f"No mask in {folder / 'mask'} has a pixel of 128 to 255: nothing is foreground. "
+            f"{masks[names[0]].name} has the values {', '.join(map(str, found[:FEW]))}"
         )
     return Split(pictures, labels, names)
 
@@ -236,6 +241,13 @@ def _read_pair(image: Path, mask: Path, *, size: tuple[int, int]):
         )
     from PIL import Image
 
+    values = np.unique(np.asarray(label))
+    between = values[(values > DARK) & (values < BRIGHT)]
+    if len(between) and len(values) <= FEW:
+        raise ValueError(
+            f"{mask} has the values {', '.join(map(str, values))}: expected two, dark for "
+            "background and bright for foreground. Map the others to 0 or 255"
+        )
     labels = np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
     return _resized(picture, size), (labels > 127).astype(np.uint8)[..., None]
 
@@ -252,14 +264,17 @@ def _resized(picture, size: tuple[int, int]) -> np.ndarray:
 
 def _open(path: Path, mode: str, modes: tuple[str, ...]):
     """Decodes a whole file of one of `modes` to `mode`."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are too many")
             if image.mode in modes:
-                return image.convert(mode)
+                return ImageOps.exif_transpose(image).convert(mode)  # as a viewer shows it
             found = image.mode
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    # What Pillow's decoders raise on damaged files.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     raise ValueError(
         f"{path} has Pillow's mode {found}, where {', '.join(modes)} can be read: convert it to "
