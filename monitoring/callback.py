@@ -364,7 +364,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     def _optimizer_step(self) -> int:
         optimizer = getattr(self.model, "optimizer", None)
-        return int(optimizer.iterations) if optimizer else 0
+        return int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer else 0
 
     def _record(self, epoch: int) -> dict[str, float]:
         """Measures, has it recorded and logged, and returns {layer name: redundancy}."""

@@ -4,6 +4,7 @@ TensorFlow only. The step is taken over for the length of a `fit` and given back
 accumulators are the tap's own, not the model's.
 """
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -62,19 +63,37 @@ class TrainStepTap:
         """Takes the training step over; a step already traced is set aside.
 
         Raises:
-            ValueError: The model trains on several devices.
+            ValueError: The model trains on several devices, in a way that Keras or the tap
+                cannot.
         """
         model = self.watched.model
         strategy = getattr(model, "distribute_strategy", None)
         if strategy is not None and strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "The statistics of training batches are not merged over replicas yet. Give "
-                f"monitor_data. Received: {strategy.num_replicas_in_sync} replicas"
-            )
+            self._prepare_replicas(strategy.num_replicas_in_sync)
         self._given = {name: vars(model).get(name) for name in ("train_step", "train_function")}
         original = model.train_step
         object.__setattr__(model, "train_step", lambda data: self._step(original, data))
         model.make_train_function(force=True)
+
+    def _prepare_replicas(self, replicas: int) -> None:
+        """Makes the accumulators outside the replicas: one of them fills them, for all."""
+        model = self.watched.model
+        if model.steps_per_execution > 1 or model.jit_compile:
+            raise ValueError(
+                f"Keras does not train on {replicas} replicas with steps_per_execution over 1 or "
+                f"jit_compile. Received: {model.steps_per_execution}, {model.jit_compile}"
+            )
+        if self.weight:
+            raise ValueError(f"redundancy_weight is for one device. Received: {replicas} replicas")
+        for name, layer in self.watched.layers.items():
+            shape = getattr(getattr(layer, "output", None), "shape", None)
+            if shape is None:
+                raise ValueError(
+                    f"Layer '{name}' has no shape before training starts, as {replicas} replicas "
+                    "need it. Build the model as a functional one, or give monitor_data"
+                )
+            channels = shape[self.watched.channel_axis]
+            self._accumulators[name] = _Accumulator(channels, layer.compute_dtype)
 
     def detach(self) -> None:
         """Gives the step back, as it was; does nothing where it was not taken."""
@@ -217,6 +236,16 @@ def _runs_eagerly() -> bool:
     return tf.executing_eagerly()
 
 
+def _joined(batch: CovarianceState, replica) -> CovarianceState:
+    """Returns the state of all replicas' parts of a batch together, the same on each."""
+    parts = CovarianceState(*(replica.all_gather(value[None], axis=0) for value in batch))
+    states = [
+        CovarianceState(*(value[number] for value in parts))
+        for number in range(replica.num_replicas_in_sync)
+    ]
+    return functools.reduce(merge_states, states)
+
+
 class _Accumulator:
     """The window of one layer, as variables on the device."""
 
@@ -248,10 +277,18 @@ class _Accumulator:
 
         held = self._variables
         samples = tf.cast(tf.stop_gradient(samples), tf.float32)
-        first = tf.equal(held["seen"], 0)
-        shift = tf.where(first, first_sample(samples), held["shift"])
+        replica = tf.distribute.get_replica_context()
+        several = replica is not None and replica.num_replicas_in_sync > 1
+        first, start = tf.equal(held["seen"], 0), first_sample(samples)
+        if several:
+            start = replica.all_reduce(tf.distribute.ReduceOp.MEAN, start)
+        shift = tf.where(first, start, held["shift"])
         batch = batch_state(samples, shift)
         batch = batch._replace(count=tf.cast(batch.count, tf.int64))
+        if several:
+            batch = _joined(batch, replica)
+            if tf.get_static_value(replica.replica_id_in_sync_group) != 0:
+                return  # the first one writes for all
         row = tf.math.floormod(held["seen"], self.size)
         group = CovarianceState(*(held[name][row] for name in CovarianceState._fields))
         for name, value in merge_states(group, batch)._asdict().items():

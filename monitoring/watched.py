@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras import backend, ops
 from models.probes import Probe
 from monitoring.layers import layer_paths, matching_paths, short_name
 
+LOCK = threading.Lock()
 CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
 
 
@@ -204,29 +206,56 @@ def _recorded(layers: Mapping[str, keras.layers.Layer]) -> Iterator[dict[str, li
     are not the forward pass.
     """
     seen: dict[str, list] = {name: [] for name in layers}
-    given = {name: vars(layer).get("call") for name, layer in layers.items()}
-    place = _graph()
+    place, thread = _graph(), threading.get_ident()
 
-    def recording(call, calls: list):
-        @functools.wraps(call)
-        def recorded(*args, **kwargs):
-            output = call(*args, **kwargs)
-            if _graph() is place:
+    def listener(calls: list):
+        def hear(output):
+            # Replicas are traced side by side, each on a thread of its own.
+            if _graph() is place and threading.get_ident() == thread:
                 calls.append(output)
-            return output
 
-        return recorded
+        return hear
 
+    heard = {name: listener(calls) for name, calls in seen.items()}
     for name, layer in layers.items():
-        object.__setattr__(layer, "call", recording(layer.call, seen[name]))
+        _listen(layer, heard[name])
     try:
         yield seen
     finally:
         for name, layer in layers.items():
-            if given[name] is None:
-                object.__delattr__(layer, "call")
-            else:
-                object.__setattr__(layer, "call", given[name])
+            _unlisten(layer, heard[name])
+
+
+def _listen(layer: keras.layers.Layer, hear: Callable) -> None:
+    """Has `hear` called with each output of a layer; the first listener takes its `call` over."""
+    with LOCK:
+        listeners = getattr(vars(layer).get("call"), "listeners", None)
+        if listeners is None:
+            listeners, call = [], layer.call
+
+            @functools.wraps(call)
+            def recorded(*args, **kwargs):
+                output = call(*args, **kwargs)
+                for hear in tuple(listeners):
+                    hear(output)
+                return output
+
+            recorded.listeners, recorded.given = listeners, vars(layer).get("call")  # type: ignore[attr-defined]
+            object.__setattr__(layer, "call", recorded)
+        listeners.append(hear)
+
+
+def _unlisten(layer: keras.layers.Layer, hear: Callable) -> None:
+    """Takes a listener away; the last one gives the layer's `call` back."""
+    with LOCK:
+        recorded = vars(layer)["call"]
+        recorded.listeners.remove(hear)
+        if recorded.listeners:
+            return
+        if recorded.given is None:
+            object.__delattr__(layer, "call")
+        else:
+            object.__setattr__(layer, "call", recorded.given)
 
 
 def _graph():
