@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test test-grid test-torch benchmark benchmark-check lint clean
+.PHONY: train test soak test-grid test-torch benchmark benchmark-check lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -16,6 +16,10 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# an hour: prints the figures of docs/reliability.md
+soak: .venv/installed-dev
+	$(BIN)/python tests/soak.py
 
 test-grid: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 tests/test_identity_grid.py --grid

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
 SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+LIMIT = 2048  # records of a probe that a report or a comparison reads
 TEXTS = ("probe", "source", "verdict")
 
 
@@ -62,7 +64,7 @@ def read_run(folder: str | Path) -> RunFolder:
             f"{folder} holds no monitor.jsonl: train with --probes or --enable-nas-monitoring, or "
             "give NASMonitorCallback this folder as log_dir."
         )
-    found, notes = read_records(path)
+    found, notes = read_records(path, LIMIT)
     if not found:
         raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
     records: dict[str, list[ProbeRecord]] = {}
@@ -112,29 +114,56 @@ def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
     return snapshots
 
 
-def read_records(path: Path) -> tuple[list[ProbeRecord], list[str]]:
+def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord], list[str]]:
     """Reads a monitor.jsonl.
 
+    Args:
+        path: The file.
+        limit: Records of a probe, at most; of more every k-th and the last. Others are not
+            looked at. Defaults to None: all.
+
     Returns:
-        The records, and a note where a killed run has left half a line.
+        The records, and a note where a killed run has left half a line, or not all are read.
 
     Raises:
         ValueError: A line, but for a torn last one, is no record.
     """
     found: list[ProbeRecord] = []
+    lines, stride = _thinned(path, limit)
+    notes = [] if stride == 1 else [f"{path.name} is long: every {stride}th record is read"]
+    for number, line in lines:
+        try:
+            found.append(_record(json.loads(line)))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            if not line.endswith("\n"):
+                return found, [*notes, f"{path.name}: its last line is torn and was left out"]
+            said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
+            raise ValueError(
+                f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
+                "another version. Without that line the rest can be read."
+            ) from None
+    return found, notes
+
+
+def _thinned(path: Path, limit: int | None) -> tuple[list[tuple[int, str]], int]:
+    """Returns numbered lines in order, so many of each probe at most, and the largest k."""
+    kept: dict[str, list[tuple[int, str]]] = {}
+    last: dict[str, tuple[int, str]] = {}
+    seen: Counter[str] = Counter()
+    strides: dict[str, int] = {}
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                found.append(_record(json.loads(line)))
-            except (ValueError, TypeError, AttributeError, KeyError) as error:
-                if not line.endswith("\n"):
-                    return found, [f"{path.name}: its last line is torn and was left out"]
-                said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
-                raise ValueError(
-                    f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
-                    "another version. Without that line the rest can be read."
-                ) from None
-    return found, []
+            probe = line.partition(",")[0]  # {"probe": "NAME"
+            held, stride = kept.setdefault(probe, []), strides.setdefault(probe, 1)
+            if seen[probe] % stride == 0:
+                held.append((number, line))
+                if limit is not None and len(held) > limit:
+                    del held[1::2]
+                    strides[probe] = 2 * stride
+            seen[probe] += 1
+            last[probe] = number, line
+    chosen = {numbered for held in kept.values() for numbered in held} | set(last.values())
+    return sorted(chosen), max(strides.values(), default=1)
 
 
 def _record(values: Mapping) -> ProbeRecord:

@@ -1,5 +1,7 @@
 """What a run has left is read back as it was written."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import JsonLinesLogger
 from monitoring.records import Measurement, summarise
-from monitoring.runs import read_run, read_snapshots
+from monitoring.runs import read_records, read_run, read_snapshots
 
 
 def measured(rng, channels=3, probe="probe_a/b", epoch=0):
@@ -94,3 +96,21 @@ def test_a_callbacks_folder_is_a_run(tmp_path, rng):
     run = read_run(tmp_path)
     assert [record.epoch for record in run.records["wide"]] == [-1, 0, 1]
     assert run.config == {} and run.evaluation == {}
+
+
+def test_of_a_long_file_every_kth_record_is_read_and_the_last(folder, monkeypatch):
+    path, _ = folder
+    file = path / "monitor.jsonl"
+    line = json.loads(file.read_text().splitlines()[-1])
+    rows = [
+        line | {"probe": probe, "step": step}
+        for step in range(101)
+        for probe in ("probe_a", "probe_b")
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("monitoring.runs.LIMIT", 10)
+    run = read_run(path)
+    for probe in ("probe_a", "probe_b"):
+        assert [r.step for r in run.records[probe]] == [*range(0, 101, 16), 100]
+    assert any("every 16th record" in note for note in run.notes)
+    assert len(read_records(file)[0]) == 202
