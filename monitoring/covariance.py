@@ -53,8 +53,9 @@ def batch_state(samples, shift) -> CovarianceState:
 
 
 def first_sample(activations):
-    """Returns the first sample, (channels,), of activations (..., channels)."""
-    return ops.reshape(activations, (-1, activations.shape[-1]))[0]
+    """Returns the first sample, (channels,), of activations (..., channels), 0 for nan and inf."""
+    first = ops.reshape(activations, (-1, activations.shape[-1]))[0]
+    return ops.where(ops.isfinite(first), first, ops.zeros_like(first))
 
 
 def merge_states(a: CovarianceState, b: CovarianceState) -> CovarianceState:

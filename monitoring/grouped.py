@@ -14,6 +14,10 @@ class GroupedCovariance:
     Args:
         channels: Number of channels.
 
+    Attributes:
+        units: Images or batches seen.
+        nonfinite: Those of them with an activation that is not finite.
+
     Example:
         >>> import numpy as np
         >>> from monitoring.covariance import batch_state
@@ -29,7 +33,7 @@ class GroupedCovariance:
     def __init__(self, channels: int):
         self.channels = channels
         self.size = 32 if channels <= 64 else 16
-        self.units = 0
+        self.units = self.nonfinite = 0
         self.dtype = "float32"
         self._joined: CovarianceState | None = None
         # In float64 the groups of 2048 channels would take half a gigabyte.
@@ -72,8 +76,11 @@ class GroupedCovariance:
         rows = (self.units + np.arange(len(mean))) % self.size
         self._merge_rows(rows, _host_state(shift, count, mean, scatter))
         self.units += len(mean)
+        self.nonfinite += int((~np.isfinite(mean).all(axis=-1)).sum())
 
-    def add_groups(self, shift, units: int, count, mean, scatter, *, dtype: str) -> None:
+    def add_groups(
+        self, shift, units: int, count, mean, scatter, *, dtype: str, nonfinite: int = 0
+    ) -> None:
         """Adds what was already accumulated by group elsewhere; groups without count are empty.
 
         Args:
@@ -83,7 +90,10 @@ class GroupedCovariance:
             mean: Relative to `shift`, (groups, channels).
             scatter: (groups, channels, channels).
             dtype: The activations' dtype.
+            nonfinite: How many of the units held activations that are not finite. Defaults
+                to 0.
         """
+        self.nonfinite += nonfinite
         if not self.units:
             self.dtype = dtype
         rows = np.flatnonzero(count)

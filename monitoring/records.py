@@ -240,9 +240,11 @@ def _verdict(measurement: Measurement, structure: ChannelStructure | None) -> st
     """Says "ok", or what the numbers lack and how many images or batches would do."""
     total, plugin, estimate = measurement.redundancy
     said = verdict(structure, total.count)
+    grouped = measurement.grouped
+    if grouped.nonfinite:
+        return f"{said} in {grouped.nonfinite} of {grouped.units} {measurement.source}"
     if said != "ok":
         return said
-    grouped = measurement.grouped
     needed = enough_units(plugin, estimate, grouped.units, len(grouped.groups.count))
     if needed <= grouped.units:
         return said

@@ -262,8 +262,9 @@ class _Accumulator:
             "shift": (channels,),
             "within": (),
             "seen": (),
+            "nonfinite": (),
         }
-        integers = ("count", "seen")
+        integers = ("count", "seen", "nonfinite")
         self._variables = {
             name: tf.Variable(
                 tf.zeros(shape, tf.int64 if name in integers else tf.float32), trainable=False
@@ -296,6 +297,8 @@ class _Accumulator:
         held["within"].assign_add(tf.linalg.trace(batch.scatter))
         held["shift"].assign(shift)
         held["seen"].assign_add(tf.ones((), tf.int64))
+        finite = tf.reduce_all(tf.math.is_finite(batch.mean))
+        held["nonfinite"].assign_add(tf.cast(~finite, tf.int64))
 
     def twin(self):
         """Returns an empty accumulator of the same size, and samples as a batch brings."""
@@ -321,6 +324,7 @@ class _Accumulator:
             held["mean"],
             held["scatter"],
             dtype=self.dtype,
+            nonfinite=int(held["nonfinite"]),
         )
         trace = np.trace(grouped.joined().scatter) if grouped.units else 0.0
         drift = 1.0 - float(held["within"]) / trace if trace > 0 else np.nan

@@ -65,6 +65,14 @@ def kills(count: int) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def widest() -> str:
+    """Runs the tests of very many channels with 4096."""
+    command = [sys.executable, "-m", "pytest", "-q", "tests/test_numbers.py", "-k", "many"]
+    environment = {**os.environ, "PROBE_ZOO_WIDEST": "4096"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
 def long_run(source: str) -> str:
     """Trains STEPS steps, measuring every tenth, and says time and memory early and late."""
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +131,7 @@ def main() -> None:
     print(
         f"kill -9, twice a run: {kills(int(os.environ.get('PROBE_ZOO_KILLS', '50')))}", flush=True
     )
+    print(f"4096 channels: {widest()}", flush=True)
     for source in ("images", "batches"):
         print(f"{STEPS} steps, measured every 10th, {source}: {long_run(source)}", flush=True)
     print(many_records(), flush=True)
