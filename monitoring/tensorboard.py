@@ -71,7 +71,7 @@ class TensorBoardLogger:
         if writer is not None:
             try:
                 writer.close()
-            except Exception as error:  # as in `_add`
+            except _errors() as error:
                 raise OSError(str(error)) from error
 
     def _add(self, summary, step: int) -> None:
@@ -88,9 +88,16 @@ class TensorBoardLogger:
                     )
                     self._purge = None
             self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
-        except Exception as error:  # TensorFlow's, or those of TensorBoard's stand-in for it
+        except _errors() as error:
             self._writer = None
             raise OSError(str(error)) from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Returns what TensorBoard's writer raises on a full disk."""
+    from tensorboard.compat import tf
+
+    return (OSError, tf.errors.OpError)
 
 
 def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:

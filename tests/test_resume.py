@@ -211,3 +211,33 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
         (r.probe, r.step) for r in expected.records
     ]
     assert scalars(tmp_path / "killed") == scalars(tmp_path / "whole")
+
+
+def test_best_weights_that_did_not_fit_are_written_with_the_next_checkpoint(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 24, 32, 3)).astype("float32")
+    model = Nano_U((24, 32, 3), (2,), 2)
+    model.compile("adam", "mse")
+    saver, full = Checkpoint(tmp_path, []), [True]
+    given = np.savez
+
+    def savez(path, **arrays):
+        if full[0]:
+            raise OSError(28, "No space left on device")
+        given(path, **arrays)
+
+    monkeypatch.setattr("training.checkpoint.np.savez", savez)
+    scores = iter([0.9, 0.5])
+
+    class Score(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_miou"] = next(scores)
+            full[0] = epoch == 0
+            self.kept = getattr(self, "kept", None) or self.model.get_weights()
+
+    score = Score()
+    with pytest.warns(UserWarning, match="No checkpoint after epoch 1"):
+        model.fit(images, images[..., :1], epochs=2, verbose=0, callbacks=[score, saver])
+    again = Nano_U((24, 32, 3), (2,), 2)
+    Checkpoint(tmp_path, []).load_best(again)
+    for mine, theirs in zip(again.get_weights(), score.kept, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

@@ -41,6 +41,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._best = -np.inf
         self._counters: Sequence[Mapping[str, Any]] = []
         self._weights: list[np.ndarray] | None = None
+        self._kept = True  # the best weights, in their file
         self.epoch, self.ended, self.seconds, self.missing = 0, False, 0.0, ""
 
     def restore(self, model: keras.Model) -> int:
@@ -97,10 +98,12 @@ class Checkpoint(keras.callbacks.Callback):
         score = float((logs or {}).get("val_miou", np.nan))
         if score > self._best or epoch == 0:  # nan is never better
             self._best = score if score == score else self._best
-            self._weights = self.model.get_weights()
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._weights, self._kept = self.model.get_weights(), False
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._weights is not None and not self._kept:
             with whole_file(self._folder / BEST) as draft:
                 np.savez(draft, allow_pickle=False, **_numbered(self._weights))
+            self._kept = True
         self.epoch = epoch + 1
         self.ended = self.epoch >= self.params["epochs"] or self.model.stop_training
         state = {
