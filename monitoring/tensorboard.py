@@ -88,6 +88,7 @@ class TensorBoardLogger:
                     )
                     self._purge = None
             self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
+            self._writer.flush()  # or a kill takes what was recorded with it
         except _errors() as error:
             self._writer = None
             raise OSError(str(error)) from error

@@ -83,3 +83,14 @@ def test_early_stopping_on_redundancy(rng, tmp_path):
     for early in ([stop, monitor], [log, monitor], [stop, log, monitor]):
         with pytest.raises(ValueError, match="Put NASMonitorCallback before"):
             NASMonitorCallback.check_order(early)
+
+
+def test_what_is_recorded_is_on_disk_before_the_writer_is_closed(tmp_path, rng):
+    """A kill must not take events with it whose records a checkpoint counts on."""
+    logger = TensorBoardLogger(tmp_path)
+    record, snapshot = record_of(rng.normal(size=(640, 6)), 0, 10)
+    logger.write(record, snapshot)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("trace/bottleneck")] == [10]
+    logger.close()
