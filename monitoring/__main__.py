@@ -110,6 +110,13 @@ def _add_analyze(commands) -> None:
         metavar="HOW",
         help="zoo (-1..1, default), none (0..255), or one of keras.applications",
     )
+    options.add_argument(
+        "--ignore-value",
+        type=int,
+        choices=range(256),
+        metavar="N",
+        help="grey value in masks, 0..255, that is not scored",
+    )
     options.add_argument("--input-size", type=numbers, metavar="H,W", help="default: the model's")
     options.add_argument(
         "--data-format", choices=("channels_last", "channels_first"), help="default: last"

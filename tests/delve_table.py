@@ -54,7 +54,8 @@ def seen(model_file: str, data: str) -> Iterator[tuple[str, np.ndarray]]:
     import keras
 
     from models import probe_names, side_model
-    from training.data import read_splits, scale
+    from training.data import scale
+    from training.images import read_splits
 
     model = keras.models.load_model(model_file)
     images = scale(read_splits(Path(data), model.input_shape[1:3]).test.images)

@@ -11,8 +11,8 @@ from itertools import product
 
 import numpy as np
 
-from training.data import Split, Splits, read_splits
 from training.evaluate import evaluate
+from training.images import Split, Splits, read_splits
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
 COLOUR_BINS = (4, 8, 16, 32)

@@ -18,7 +18,8 @@ from monitoring.structure import channel_structure, effective_rank
 from monitoring.taps import ImagesTap
 from monitoring.watched import Watched
 from training.check import CHECK_IMAGES, evaluator
-from training.data import Split, draw_images, read_splits, scale
+from training.data import draw_images, scale
+from training.images import Split, read_splits
 
 TOLERANCES = (0.002, 0.01)  # mIoU
 

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from training.config import AugmentationConfig
-from training.data import batches, draw_images, read_splits, scale, training_batches
+from training.data import batches, draw_images, scale, training_batches
+from training.images import read_splits
 from training.synthetic import synthetic_splits
 
 SIZE = (30, 40)
@@ -172,7 +173,7 @@ def test_augmentation_repeats_by_seed_and_differs_between_epochs_and_images(spli
 
 def marked(splits):
     """Images that show their own mask: white where foreground is, else black."""
-    from training.data import Split
+    from training.images import Split
 
     white = np.repeat(splits.train.masks * np.uint8(255), 3, axis=-1)
     return Split(white, splits.train.masks, splits.train.names)

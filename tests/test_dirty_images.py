@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.data import read_images, read_split
+from training.images import IGNORED, read_images, read_split
 
 SIZE = (24, 32)
 
@@ -137,6 +137,20 @@ def test_two_values_and_soft_edges_are_masks(tmp_path, values):
     masked(tmp_path, list(values))
     split = read_split(tmp_path, SIZE)
     assert set(np.unique(split.masks)) == {0, 1}
+
+
+@pytest.mark.parametrize("ignored", [0, 128, 255])
+def test_a_value_to_ignore_is_neither_foreground_nor_background(tmp_path, ignored):
+    masked(tmp_path, [20, ignored, 250])
+    split = read_split(tmp_path, SIZE, ignore_value=ignored)
+    assert split.masks[0, 0, :6, 0].tolist() == [0, IGNORED, 1] * 2
+
+
+@pytest.mark.parametrize("values", [[0, 64, 128, 255], range(256)])
+def test_what_is_besides_the_value_to_ignore_must_be_dark_or_bright(tmp_path, values):
+    masked(tmp_path, list(values))
+    with pytest.raises(ValueError, match="expected two besides 128, which is ignored"):
+        read_split(tmp_path, SIZE, ignore_value=128)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

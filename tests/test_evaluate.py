@@ -24,6 +24,7 @@ from training.evaluate import (
     sweep,
     write_evaluation,
 )
+from training.images import IGNORED, Split
 from training.synthetic import synthetic_splits
 
 
@@ -43,6 +44,34 @@ def test_agrees_with_scikit_learn(rng):
     assert scores.precision == pytest.approx(precision_score(*flat))
     assert scores.recall == pytest.approx(recall_score(*flat))
     assert scores.images == 4
+
+
+def test_what_is_ignored_is_not_scored(rng):
+    truth = rng.choice([0, 1, IGNORED], size=(4, 9, 7, 1)).astype(np.uint8)
+    truth[3] = IGNORED
+    logits = rng.normal(size=truth.shape)
+    counted = truth != IGNORED
+    scores = evaluate(logits >= 0, truth)
+    flat = truth[counted], logits[counted] >= 0
+    assert scores.miou == pytest.approx(jaccard_score(*flat, average="macro"))
+    assert scores.precision == pytest.approx(precision_score(*flat))
+    assert scores.recall == pytest.approx(recall_score(*flat))
+    found = image_ious(logits >= 0, truth)
+    for image in range(3):
+        flat = truth[image][counted[image]], logits[image][counted[image]] >= 0
+        assert found[image] == pytest.approx(jaccard_score(*flat))
+    assert np.isnan(found[3])
+    assert spread(found)["mean"] == pytest.approx(found[:3].mean())
+
+
+def test_what_is_ignored_is_grey_in_the_picture(tmp_path):
+    image = np.zeros((1, 2, 3, 3), np.uint8)
+    mask = np.array([[[[1], [0], [IGNORED]]] * 2], np.uint8)
+    draw_predictions(tmp_path / "p.png", Split(image, mask, ("a",)), np.ones_like(mask, bool), 1)
+    drawn = np.asarray(Image.open(tmp_path / "p.png"))[17:, 13:22:3, 0]
+    assert drawn[0].tolist() == [255, 0, 127]
+    errors = np.asarray(Image.open(tmp_path / "p.png"))[17, 39:48:3]
+    assert errors.tolist() == [[85, 85, 85], [255, 70, 60], [0, 0, 0]]
 
 
 def test_agrees_with_the_metric_of_training(rng):

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 from lookup_baseline import best_lookup_iou
 
-from training.data import read_splits
+from training.images import read_splits
 from training.synthetic import COUNTS, synthetic_splits
 
 SMALL = {"train": 3, "val": 2, "test": 2}

@@ -93,8 +93,8 @@ def test_a_run_from_the_command_line(data_folder, tmp_path):
 
 
 def test_the_saved_model_is_the_best_of_validation(data_folder, tmp_path):
-    from training.data import read_splits
     from training.evaluate import evaluate, predict
+    from training.images import read_splits
 
     model, history = train(
         "nano_u", 4, data=data_folder, output=tmp_path / "run", batch_size=50, verbose=0

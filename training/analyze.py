@@ -21,8 +21,9 @@ from monitoring.runs import read_run, read_snapshots
 from monitoring.taps import ImagesTap
 from monitoring.watched import Watched
 from training.check import evaluator, load, settled
-from training.data import Split, read_images, read_split, scale
+from training.data import scale
 from training.decide import advice_table, allowed, check_table
+from training.images import Split, read_images, read_split
 from training.measured import keep
 
 
@@ -44,7 +45,7 @@ def analyze(args: argparse.Namespace) -> None:
         )
     size = _input_size(model, args.input_size)
     prepared = preprocessing(args.preprocess)
-    images, split = _images(Path(args.data), args.split, size)
+    images, split = _images(Path(args.data), args.split, size, args.ignore_value)
     watched = Watched(model, args.layers, args.data_format, args.max_positions)
     inputs = prepared(images)
     measured = ImagesTap(watched).measure(inputs)
@@ -144,11 +145,13 @@ def _input_size(model: keras.Model, given: Sequence[int] | None) -> tuple[int, i
     return shape[1], shape[2]
 
 
-def _images(data: Path, name: str, size: tuple[int, int]) -> tuple[np.ndarray, Split | None]:
+def _images(
+    data: Path, name: str, size: tuple[int, int], ignore_value: int | None
+) -> tuple[np.ndarray, Split | None]:
     """Reads a split, with its masks where there are any, or a bare folder of images."""
     folder = data / name
     if (folder / "mask").is_dir():
-        split = read_split(folder, size)
+        split = read_split(folder, size, ignore_value)
         return split.images, split
     for place in (folder / "img", folder, data):
         if place.is_dir():

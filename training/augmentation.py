@@ -11,13 +11,13 @@ def augment(images, masks, seed, *, augmentation: AugmentationConfig):
 
     Args:
         images: (batch, height, width, 3), uint8.
-        masks: (batch, height, width, 1), uint8, of 0 and 1.
+        masks: (batch, height, width, 1), uint8: 0, 1 and what is ignored.
         seed: (2,), integers; equal seeds draw equal changes.
         augmentation: Ranges to draw from; 0 or False leaves a change out.
 
     Returns:
         Images (batch, height, width, 3) in 0..255 and masks (batch, height, width, 1) of
-        0 and 1, both float32.
+        the same values as before, both float32.
     """
     images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
     draws = tf.random.stateless_uniform((tf.shape(images)[0], 6), seed, -1.0, 1.0)

@@ -12,8 +12,9 @@ from monitoring.projection import Check, Projected, projection_check
 from monitoring.runs import RunFolder
 from monitoring.taps import ImagesTap
 from monitoring.watched import Watched
-from training.data import Split, draw_images, read_splits
+from training.data import draw_images
 from training.evaluate import evaluate, predict
+from training.images import Split, read_splits
 from training.stages import Stages
 from training.synthetic import synthetic_splits
 
@@ -88,7 +89,8 @@ def tried(
     model = load(path)
     config = stages.config
     root = data or config.data.root
-    splits = read_splits(root, config.model.input_size) if root else synthetic_splits()
+    size, ignored = config.model.input_size, config.data.ignore_value
+    splits = read_splits(root, size, ignored) if root else synthetic_splits()
     score = evaluator(splits.val)
     widths = {one.probe: one.suggested for one in advice if not one.keep}
     if not widths:

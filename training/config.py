@@ -65,9 +65,14 @@ class AugmentationConfig(Section):
 
 
 class DataConfig(Section):
-    """Where images come from. `root` of None: scenes drawn by the project itself."""
+    """Where images come from. `root` of None: scenes drawn by the project itself.
+
+    `ignore_value`: grey value in masks of pixels that are neither learnt nor scored; None:
+    there are none.
+    """
 
     root: str | None = None
+    ignore_value: Annotated[int, Field(ge=0, le=255)] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from training.check import load
-from training.data import Split, batches
+from training.data import batches
+from training.images import Split
 
 
 @keras.saving.register_keras_serializable("probe_zoo")
@@ -37,22 +38,21 @@ class DistillationLoss(keras.losses.Loss):
     """
 
     def __init__(self, alpha: float = 0.5, temperature: float = 4.0, name: str = "distillation"):
-        super().__init__(name=name)
+        super().__init__(name=name, reduction="mean_with_sample_weight")
         if not 0 <= alpha <= 1:
             raise ValueError(f"Expected alpha of 0 to 1. Received: {alpha}")
         if not temperature > 0:
             raise ValueError(f"Expected a temperature over 0. Received: {temperature}")
         self.alpha, self.temperature = alpha, temperature
-        self.hard = keras.losses.BinaryCrossentropy(from_logits=True)
 
     def call(self, y_true, y_pred):
-        """Returns the loss, averaged over pixels and images."""
-        hard = self.hard(y_true[..., :1], y_pred)
+        """Returns the loss of each pixel, (batch, height, width)."""
+        hard = keras.losses.binary_crossentropy(y_true[..., :1], y_pred, from_logits=True)
         if not self.alpha:
             return hard
         taught = ops.sigmoid(ops.cast(y_true[..., 1:], y_pred.dtype) / self.temperature)
         said = ops.sigmoid(y_pred / self.temperature)
-        soft = ops.mean(ops.square(taught - said))
+        soft = ops.mean(ops.square(taught - said), axis=-1)
         return (1 - self.alpha) * hard + self.alpha * self.temperature**2 * soft
 
     def get_config(self):

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from monitoring.files import whole_file
-from training.data import Split, batches
+from training.data import batches
+from training.images import Split
 
 ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4
@@ -60,7 +61,7 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
 
     Args:
         predicted: (images, height, width, 1), true or 1 where foreground is predicted.
-        masks: The same shape, true or 1 where it is.
+        masks: The same shape, true or 1 where it is, IGNORED where it does not count.
 
     Returns:
         The scores; nan where undefined.
@@ -79,10 +80,9 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
             f"Expected predictions of shape {masks.shape}, as the masks. "
             f"Received: shape={predicted.shape}"
         )
-    predicted, masks = predicted.astype(bool), masks.astype(bool)
-    true = int((predicted & masks).sum())
-    false, missed = int((predicted & ~masks).sum()), int((~predicted & masks).sum())
-    background = predicted.size - true - false - missed
+    predicted, wanted, other = _counted(predicted, masks)
+    true, missed = int((predicted & wanted).sum()), int((~predicted & wanted).sum())
+    false, background = int((predicted & other).sum()), int((~predicted & other).sum())
     foreground_iou = _ratio(true, true + false + missed)
     return Evaluation(
         miou=(foreground_iou + _ratio(background, background + false + missed)) / 2,
@@ -101,7 +101,7 @@ def sweep(scores: np.ndarray, masks: np.ndarray) -> list[dict[str, float]]:
 
     Args:
         scores: Logits, (images, height, width, 1).
-        masks: The same shape, true or 1 where foreground is.
+        masks: As of `evaluate`.
 
     Returns:
         A row a threshold: threshold, miou, f1, precision, recall; nan where undefined.
@@ -117,24 +117,26 @@ def sweep(scores: np.ndarray, masks: np.ndarray) -> list[dict[str, float]]:
 def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Returns each image's IoU of the foreground, (images,).
 
-    Where a mask is empty: 1 if nothing is predicted either, else 0.
+    Where a mask is empty: 1 if nothing is predicted either, else 0. Where it is ignored
+    whole: nan.
 
     Example:
         >>> masks = np.array([[[[1], [1]]], [[[0], [0]]]])
         >>> image_ious(np.array([[[[1], [0]]], [[[0], [0]]]]), masks).tolist()
         [0.5, 1.0]
     """
-    predicted, masks = predicted.astype(bool), masks.astype(bool)
-    shared = (predicted & masks).sum(axis=(1, 2, 3))
-    seen = (predicted | masks).sum(axis=(1, 2, 3))
-    return np.where(seen == 0, 1.0, shared / np.maximum(seen, 1))
+    predicted, wanted, other = _counted(predicted, masks)
+    shared = (predicted & wanted).sum(axis=(1, 2, 3))
+    seen = (wanted | (predicted & other)).sum(axis=(1, 2, 3))
+    ious = np.where(seen == 0, 1.0, shared / np.maximum(seen, 1))
+    return np.where((wanted | other).any(axis=(1, 2, 3)), ious, nan)
 
 
 def spread(ious: np.ndarray) -> dict[str, float]:
     """Returns worst, 5th, 25th, 50th, 75th and 95th percentile of images' IoU, and the mean."""
     names = ("worst", "p5", "p25", "median", "p75", "p95")
-    values = np.percentile(ious, (0, 5, 25, 50, 75, 95))
-    return dict(zip(names, map(float, values), strict=True)) | {"mean": float(ious.mean())}
+    values = np.nanpercentile(ious, (0, 5, 25, 50, 75, 95))
+    return dict(zip(names, map(float, values), strict=True)) | {"mean": float(np.nanmean(ious))}
 
 
 def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
@@ -152,15 +154,13 @@ def write_values(path: Path, values: Mapping) -> None:
 def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int) -> None:
     """Draws `count` images, evenly spread over the split, a row each, as PNG.
 
-    The last column shows what is missed in blue and what is falsely seen in red.
+    The last column shows what is missed in blue and what is falsely seen in red; what is
+    ignored is grey in the masks.
     """
     from PIL import Image, ImageDraw
 
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
-    rows = [
-        _row(split.images[i], split.masks[i].astype(bool), predicted[i].astype(bool))
-        for i in chosen
-    ]
+    rows = [_row(split.images[i], split.masks[i], predicted[i].astype(bool)) for i in chosen]
     height, width = rows[0].shape[:2]
     heading = 16
     canvas = Image.new("RGB", (width, heading + len(rows) * (height + MARGIN)), "white")
@@ -175,13 +175,15 @@ def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int
 
 def _row(image: np.ndarray, mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns input, mask, prediction and errors side by side, enlarged."""
-    errors = image // 3 + 85 * mask.astype(np.uint8)
-    errors = np.where(mask & ~predicted, np.array([60, 120, 255], np.uint8), errors)
-    errors = np.where(predicted & ~mask, np.array([255, 70, 60], np.uint8), errors)
+    predicted, wanted, other = _counted(predicted, mask)
+    errors = image // 3 + 85 * wanted.astype(np.uint8)
+    errors = np.where(wanted & ~predicted, np.array([60, 120, 255], np.uint8), errors)
+    errors = np.where(predicted & other, np.array([255, 70, 60], np.uint8), errors)
     white = np.array([255, 255, 255], np.uint8)
+    shown = white * wanted + white // 2 * ~(wanted | other)
     gap = np.full((image.shape[0] * ENLARGEMENT, MARGIN, 3), 255, np.uint8)
     panels = []
-    for panel in (image, mask * white, predicted * white, errors):
+    for panel in (image, shown, predicted * white, errors):
         panels += [panel.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1), gap]
     return np.concatenate(panels[:-1], axis=1).astype(np.uint8)
 
@@ -193,6 +195,11 @@ def _defined(value):
     if isinstance(value, list):
         return [_defined(part) for part in value]
     return None if isinstance(value, float) and isnan(value) else value
+
+
+def _counted(predicted: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns what is predicted, foreground, and background, as bool; ignored is neither."""
+    return predicted.astype(bool), masks == 1, masks == 0
 
 
 def _f_score(beta: float, true: int, false: int, missed: int) -> float:

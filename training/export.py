@@ -16,8 +16,9 @@ from monitoring.files import whole_file
 from training.check import load
 from training.config import Config, validate
 from training.console import Parser, one_line
-from training.data import Split, Splits, draw_images, read_splits, scale
+from training.data import draw_images, scale
 from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
+from training.images import Split, Splits, read_splits
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
@@ -244,7 +245,8 @@ def export_run(
 
 def _splits(config: Config, data: str) -> Splits:
     root = data or config.data.root
-    return read_splits(root, config.model.input_size) if root else synthetic_splits()
+    size, ignored = config.model.input_size, config.data.ignore_value
+    return read_splits(root, size, ignored) if root else synthetic_splits()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from models.cost import model_cost
 from models.quantization import StartRounding
@@ -27,6 +28,7 @@ from training.evaluate import (
     write_evaluation,
 )
 from training.export import export, summary
+from training.images import IGNORED
 from training.measured import measure_probes
 from training.run import Run, compile_for_masks, prepare, read_resumed
 
@@ -200,6 +202,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         monitoring_seconds_estimated=estimate,
         per_image_iou=spread(image_ious(predicted, masks)),
         sweep=sweep(scores, masks),
+        **_ignored(masks),
     )
     if run.teacher is not None and run.monitor is not None and run.config.nas.monitor_images:
         shutil.rmtree(folder / "teacher", ignore_errors=True)  # of a run that was killed
@@ -232,6 +235,12 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     if verbose:
         print(f"Results are in {folder}")
     return model, history
+
+
+def _ignored(masks: np.ndarray) -> dict[str, float]:
+    """Returns the share of pixels that are not scored, where there are any."""
+    share = float((masks == IGNORED).mean())
+    return {"ignored_share": share} if share else {}
 
 
 def _answers(run: Run) -> tuple[Answers | None, Answers | None]:

@@ -16,8 +16,9 @@ from monitoring.files import whole_file
 from monitoring.watched import Watched
 from training.checkpoint import LAST
 from training.config import Config, read_config
-from training.data import Splits, draw_images, read_splits
+from training.data import draw_images
 from training.distill import DistillationLoss, MaskIoU, read_teacher
+from training.images import Splits, read_splits
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
 # A logit of 0 is a probability of 0.5.
@@ -158,7 +159,7 @@ def build(config: Config) -> keras.Model:
 def _read(config: Config) -> Splits:
     size = config.model.input_size
     if config.data.root is not None:
-        return read_splits(config.data.root, size)
+        return read_splits(config.data.root, size, config.data.ignore_value)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the embedded scenes are {HEIGHT}x{WIDTH}; other sizes need "
@@ -184,14 +185,15 @@ def _compile(model: keras.Model, config: Config, *, steps: int) -> None:
         model.compile(
             model.optimizer,
             DistillationLoss(settings.alpha, settings.temperature),
-            metrics=[MaskIoU(**METRIC)],
+            weighted_metrics=[MaskIoU(**METRIC)],
         )
 
 
 def compile_for_masks(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     """Sets the loss on logits and the metric of a network that is given masks alone."""
-    loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=[keras.metrics.BinaryIoU(**METRIC)])
+    # The mean is over pixels that count; without weights all of them do.
+    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
+    model.compile(optimizer, loss, weighted_metrics=[keras.metrics.BinaryIoU(**METRIC)])
 
 
 def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback:

@@ -6,7 +6,7 @@ so that the images are the same on every machine.
 
 import numpy as np
 
-from training.data import Split, Splits
+from training.images import Split, Splits
 
 HEIGHT, WIDTH = 60, 80
 COUNTS = {"train": 400, "val": 100, "test": 100}
