@@ -107,7 +107,10 @@ def training_batches(
 
 
 def _targets(pictures, labels, index, answers: Callable | None, *, weighted: bool) -> tuple:
-    """Returns masks with answers behind them and, where pixels are ignored, weights of 0 and 1."""
+    """Returns masks with answers behind them and, where pixels are ignored, weights of 0 and 1.
+
+    Weights are integers, as Keras' IoU counts in integers.
+    """
     import tensorflow as tf
 
     counted = labels < IGNORED
@@ -115,7 +118,7 @@ def _targets(pictures, labels, index, answers: Callable | None, *, weighted: boo
         labels = tf.where(counted, labels, 0.0)
     if answers is not None:
         labels = tf.concat([labels, answers(pictures, index)], axis=-1)
-    return (labels, tf.cast(counted, tf.float32)) if weighted else (labels,)
+    return (labels, tf.cast(counted, tf.int32)) if weighted else (labels,)
 
 
 def _scaled(images):
