@@ -14,6 +14,7 @@ from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, FileLogger, JsonLinesLogger, RecordLogger
 from monitoring.patient import PatientLogger
+from monitoring.processes import first_process
 from monitoring.records import (
     Measurement,
     ProbeRecord,
@@ -42,6 +43,9 @@ class NASMonitorCallback(keras.callbacks.Callback):
     Each epoch's logs get `redundancy`, the mean over probes, and `redundancy/<probe>`; nan
     where the epoch was not measured. Callbacks that read them come after this one in the
     list: see `check_order`.
+
+    Where several processes train together (Keras on JAX), each measures, alike if all are
+    given the same images, and the first one logs.
 
     Args:
         monitor_data: The images to measure: whatever `model.predict` takes, already
@@ -175,6 +179,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
             )
         console = [ConsoleLogger()] if self.params.get("verbose") else []
         self._loggers = [*console, *self._files] if self._given is None else self._given
+        if not first_process():
+            self._loggers = []
         self._worker, self._started = Worker(), False
         if self._step is not None:
             self._step.attach()
@@ -222,7 +228,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
         if self._step is not None and self._step.accumulate:
             self._fused = self._step, self._optimizer_step() - self._first_step
         self.detach()
-        if self.params.get("verbose") and self._given is None:
+        if self.params.get("verbose") and self._given is None and first_process():
             print(self.cost(time.perf_counter() - self._began))
 
     def detach(self) -> None:
@@ -322,7 +328,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
         if self._files and epoch and path.is_file():
             earlier = [record for record in read_records(path)[0] if record.epoch < epoch]
         written = Counter(record.probe for record in earlier)
-        for file in self._files:
+        for file in self._files if first_process() else ():
             file.start(epoch, self._optimizer_step(), written)
         if earlier:
             self._records = earlier

@@ -7,6 +7,7 @@ from monitoring.covariance import batch_state, first_sample
 from monitoring.grouped import GroupedCovariance
 from monitoring.images import filled, image_batches
 from monitoring.inference import folded_batch_normalization
+from monitoring.processes import AloneOnJax, process_count
 from monitoring.watched import Watched
 
 
@@ -25,6 +26,7 @@ class ImagesTap:
 
     def __init__(self, watched: Watched):
         self._states = _ImageStates(watched)
+        self._model = AloneOnJax(self._states) if process_count() > 1 else self._states
 
     def measure(self, images) -> dict[str, GroupedCovariance]:
         """Runs all images through the model.
@@ -62,7 +64,7 @@ class ImagesTap:
 
     def _measured(self, batch):
         try:
-            return self._states.predict_on_batch(batch)
+            return self._model.predict_on_batch(batch)
         except ValueError as error:
             # Keras wraps what a call raises in what the call was given.
             raise self._states.problem or error from None
