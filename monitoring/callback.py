@@ -14,7 +14,7 @@ from monitoring.arrays import ArraysLogger
 from monitoring.grouped import GroupedCovariance
 from monitoring.loggers import ConsoleLogger, CsvLogger, FileLogger, JsonLinesLogger, RecordLogger
 from monitoring.patient import PatientLogger
-from monitoring.processes import first_process
+from monitoring.processes import first_process, refuse_what_keras_cannot
 from monitoring.records import (
     Measurement,
     ProbeRecord,
@@ -170,6 +170,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self._records, self.seconds, self._fused, self._estimate = [], 0.0, None, None
         self._began, self._first_step = time.perf_counter(), self._optimizer_step()
         watched = self._attach()
+        refuse_what_keras_cannot(self.model)
         if self.monitor_data is None or self.redundancy_weight:
             self._step = TrainStepTap(
                 watched,

@@ -1,7 +1,31 @@
-"""Training in several processes, as Keras on JAX does it; one process everywhere else."""
+"""Training on several devices and in several processes: what Keras can, and who logs."""
 
 import keras
 import numpy as np
+
+MULTI_WORKER = ("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy")
+
+
+def refuse_what_keras_cannot(model: keras.Model) -> None:
+    """Says before the first step what would end `fit` in the middle.
+
+    Raises:
+        ValueError: The model trains under `MultiWorkerMirroredStrategy`, or on several replicas
+            with `steps_per_execution` over 1 or `jit_compile`.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    if type(strategy).__name__ in MULTI_WORKER:
+        raise ValueError(
+            "Keras 3 does not train under MultiWorkerMirroredStrategy (keras issue 20585). "
+            "Expected MirroredStrategy or, for several processes, Keras on JAX with "
+            "keras.distribution.DataParallel"
+        )
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    if replicas > 1 and (model.steps_per_execution > 1 or model.jit_compile):
+        raise ValueError(
+            f"Keras does not train on {replicas} replicas with steps_per_execution over 1 or "
+            f"jit_compile. Received: {model.steps_per_execution}, {model.jit_compile}"
+        )
 
 
 def process_count() -> int:

@@ -77,12 +77,6 @@ class TrainStepTap:
 
     def _prepare_replicas(self, replicas: int) -> None:
         """Makes the accumulators outside the replicas: one of them fills them, for all."""
-        model = self.watched.model
-        if model.steps_per_execution > 1 or model.jit_compile:
-            raise ValueError(
-                f"Keras does not train on {replicas} replicas with steps_per_execution over 1 or "
-                f"jit_compile. Received: {model.steps_per_execution}, {model.jit_compile}"
-            )
         if self.weight:
             raise ValueError(f"redundancy_weight is for one device. Received: {replicas} replicas")
         for name, layer in self.watched.layers.items():
