@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,3 +174,12 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path, name, cuts
         assert str(path) in str(error)
     else:
         assert images.shape == (1, *SIZE, 3)
+
+
+def test_each_folder_is_listed_once(tmp_path, monkeypatch):
+    masked(tmp_path, [20, 250])
+    listed = []
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: (listed.append(path.name), iterdir(path))[1])
+    read_split(tmp_path, SIZE)
+    assert sorted(listed) == ["img", "mask"]
