@@ -36,7 +36,9 @@ def test_two_processes_measure_alike_and_the_first_writes(tmp_path):
         subprocess.Popen(
             [sys.executable, script, port, str(number), str(tmp_path)],
             cwd=Path(__file__).parents[1],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+            env=os.environ
+            | {"PYTHONPATH": str(Path(__file__).parents[1])}
+            | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -44,7 +46,7 @@ def test_two_processes_measure_alike_and_the_first_writes(tmp_path):
         for number in (0, 1)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in processes]
+        said = [process.communicate(timeout=180)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
