@@ -50,8 +50,11 @@ class ArraysLogger:
             else:
                 self._kept.setdefault(unquote(name), {})[number] = path
 
-    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
         """Writes one file, whole or not at all, and removes those no longer kept."""
+        if snapshot is None:
+            self._written[record.probe] = self._written.get(record.probe, 0) + 1
+            return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{quote(snapshot.probe, safe='')}-{snapshot.step:08d}.npz"
         duplicates = [(one, *other) for one, other in snapshot.duplicates.items()]

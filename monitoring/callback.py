@@ -1,7 +1,6 @@
 """NASMonitorCallback: decides when to measure; what, how and whereto are others' work."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from math import nan
@@ -10,10 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from monitoring.arrays import ArraysLogger
+from monitoring.files import Unwritten
+from monitoring.folder import LogFolder
 from monitoring.grouped import GroupedCovariance
-from monitoring.loggers import ConsoleLogger, CsvLogger, FileLogger, JsonLinesLogger, RecordLogger
-from monitoring.patient import PatientLogger
+from monitoring.loggers import ConsoleLogger, RecordLogger
 from monitoring.processes import first_process, refuse_what_keras_cannot
 from monitoring.records import (
     Measurement,
@@ -22,9 +21,7 @@ from monitoring.records import (
     metric_lists,
     summarise,
 )
-from monitoring.runs import read_records
 from monitoring.taps import ImagesTap
-from monitoring.tensorboard import TensorBoardLogger
 from monitoring.train_step import TrainStepTap
 from monitoring.watched import Watched
 from monitoring.worker import Worker
@@ -128,8 +125,10 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self._worker: Worker | None = None
         self._images: ImagesTap | None = None
         self._step: TrainStepTap | None = None
-        self._log_dir = Path(log_dir or "")
-        self._files = [] if loggers is not None or log_dir is None else _file_loggers(self._log_dir)
+        self.unwritten = Unwritten()
+        self._folder: LogFolder | None = None
+        if loggers is None and log_dir is not None:
+            self._folder = LogFolder(Path(log_dir), self.unwritten)
         self._given = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
         if monitor_frequency == "batch":
@@ -179,7 +178,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
                 warmup=self.redundancy_warmup,
             )
         console = [ConsoleLogger()] if self.params.get("verbose") else []
-        self._loggers = [*console, *self._files] if self._given is None else self._given
+        files = [] if self._folder is None else [self._folder]
+        self._loggers = [*console, *files] if self._given is None else self._given
         if not first_process():
             self._loggers = []
         self._worker, self._started = Worker(), False
@@ -219,6 +219,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
             due = self._images is None and self._batches > self._window
         if due:
             self._last = self._record(epoch)
+        elif self._folder is not None and self._step is not None:
+            self._keep_window(epoch)
         if logs is not None:
             logs["redundancy"] = ignoring_nan(np.mean, list(self._last.values()))
             for name in self._watched.layers:
@@ -229,6 +231,8 @@ class NASMonitorCallback(keras.callbacks.Callback):
         if self._step is not None and self._step.accumulate:
             self._fused = self._step, self._optimizer_step() - self._first_step
         self.detach()
+        if self._folder is not None:
+            self._folder.drop_window()
         if self.params.get("verbose") and self._given is None and first_process():
             print(self.cost(time.perf_counter() - self._began))
 
@@ -258,8 +262,10 @@ class NASMonitorCallback(keras.callbacks.Callback):
         Raises:
             Exception: What a logger raised.
         """
+        start = time.perf_counter()
         if self._worker is not None:
             self._worker.drain()
+        self.seconds += time.perf_counter() - start
 
     def step_seconds(self) -> float:
         """Estimates the part of the last training that went into its steps' statistics.
@@ -284,7 +290,7 @@ class NASMonitorCallback(keras.callbacks.Callback):
     @property
     def missing(self) -> list[str]:
         """What of the files could not be written, as on a full disk; `records` has it all."""
-        return [logger.missing for logger in self._files if logger.missing]
+        return list(self.unwritten)
 
     @property
     def records(self) -> list[ProbeRecord]:
@@ -325,12 +331,12 @@ class NASMonitorCallback(keras.callbacks.Callback):
 
     def _start(self, epoch: int) -> None:
         """Goes on with an earlier training's records, or measures before the first step."""
-        path, earlier = self._log_dir / "monitor.jsonl", []
-        if self._files and epoch and path.is_file():
-            earlier = [record for record in read_records(path)[0] if record.epoch < epoch]
-        written = Counter(record.probe for record in earlier)
-        for file in self._files if first_process() else ():
-            file.start(epoch, self._optimizer_step(), written)
+        earlier = []
+        if self._folder is not None:
+            earlier = self._folder.start(epoch, self._optimizer_step())
+            window = self._folder.window(epoch - 1)
+            if window and self._step is not None:
+                self._step.restore(window)
         if earlier:
             self._records = earlier
             for console in self._loggers:
@@ -339,6 +345,16 @@ class NASMonitorCallback(keras.callbacks.Callback):
                         console.write(record)
         elif self._images is not None:
             self._record(START)
+
+    def _keep_window(self, epoch: int) -> None:
+        """Has a window that stays open written, so that a resumed training goes on with it."""
+        assert self._worker is not None and self._folder is not None and self._step is not None
+        start = time.perf_counter()
+        state = self._step.state()
+        if state:
+            size = sum(value.nbytes for value in state.values())
+            self._worker.submit(partial(self._folder.keep_window, epoch, state), size)
+        self.seconds += time.perf_counter() - start
 
     def _attach(self) -> Watched:
         """Finds the layers, and makes ready to measure images."""
@@ -389,13 +405,3 @@ class NASMonitorCallback(keras.callbacks.Callback):
         self._records.append(record)
         for logger in self._loggers:
             logger.write(record, snapshot)
-
-
-def _file_loggers(folder: Path) -> list[PatientLogger]:
-    loggers: dict[str, FileLogger] = {
-        "monitor.csv": CsvLogger(folder / "monitor.csv"),
-        "monitor.jsonl": JsonLinesLogger(folder / "monitor.jsonl"),
-        "tensorboard": TensorBoardLogger(folder / "tensorboard"),
-        "arrays": ArraysLogger(folder / "arrays"),
-    }
-    return [PatientLogger(logger, folder / name) for name, logger in loggers.items()]

@@ -1,6 +1,7 @@
 """Files that are whole or absent, whatever ends the process."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,45 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+class Unwritten:
+    """What of a training could not be written: one warning at the first, a list at the end.
+
+    Example:
+        >>> unwritten = Unwritten()
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     unwritten.add("log", "2 rows of log (No space left on device)")
+        ...     unwritten.add("log", "3 rows of log (No space left on device)")
+        >>> len(said), list(unwritten)
+        (1, ['3 rows of log (No space left on device)'])
+        >>> unwritten.remove("log")
+        >>> list(unwritten)
+        []
+    """
+
+    def __init__(self):
+        self._parts: dict[str, str] = {}
+        self._said = False
+
+    def __iter__(self) -> Iterator[str]:
+        """Gives what is missing now, a phrase a part."""
+        return iter(list(self._parts.values()))
+
+    def add(self, part: str, missing: str) -> None:
+        """Notes, or notes anew, what is missing of a part."""
+        self._parts[part] = missing
+        if not self._said:
+            self._said = True
+            warnings.warn(
+                f"Not written: {missing}. The training goes on; what can be is kept in memory and "
+                "written as soon as it can, and what is missing is said at the end",
+                stacklevel=3,
+            )
+
+    def remove(self, part: str) -> None:
+        """Notes that nothing of a part is missing any more."""
+        self._parts.pop(part, None)
 
 
 def whole_lines(path: Path) -> list[str]:

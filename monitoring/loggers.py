@@ -28,7 +28,13 @@ class RecordLogger(Protocol):
 
 
 class FileLogger(RecordLogger, Protocol):
-    """A logger that can go on with what an earlier training has left."""
+    """A logger that can go on with what an earlier training has left.
+
+    Where a write raises OSError, its file is as it was before.
+    """
+
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
+        """Takes a record; without its snapshot only what is in the record is written."""
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
         """Makes ready for a training, and drops what it will write again.
@@ -137,7 +143,7 @@ class CsvLogger(_LinesLogger):
 
     """
 
-    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None = None) -> None:
         """Appends one row.
 
         Raises:
@@ -160,7 +166,7 @@ class JsonLinesLogger(_LinesLogger):
 
     """
 
-    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None = None) -> None:
         """Appends one line; errors as those of `CsvLogger`."""
         values = {name: _json_value(value) for name, value in asdict(record).items()}
         self._append(json.dumps(values, allow_nan=False) + "\n")

@@ -41,8 +41,8 @@ class TensorBoardLogger:
         """
         self._purge = step + 1 if epoch and self._folder.is_dir() else None
 
-    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
-        """Writes one probe's events."""
+    def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
+        """Writes one probe's events; without a snapshot no images."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         name = record.probe.removeprefix("probe_")
@@ -51,7 +51,8 @@ class TensorBoardLogger:
             for metric, value in asdict(record).items()
             if metric in METRIC_NAMES and not math.isnan(value)
         ]
-        if (record.epoch + 1) % self._image_frequency == 0 and len(snapshot.eigenvalues):
+        drawn = (record.epoch + 1) % self._image_frequency == 0
+        if drawn and snapshot is not None and len(snapshot.eigenvalues):
             for tag, picture in (
                 ("spectrum", draw_spectrum(snapshot.eigenvalues)),
                 ("correlation", draw_correlation(snapshot.correlation)),

@@ -114,6 +114,35 @@ class TrainStepTap:
         """Returns what the window holds, and leaves it open."""
         return {name: acc.read() for name, acc in self._accumulators.items() if acc.batches()}
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns the open window as arrays, for `restore`; empty where it holds no batch."""
+        return {
+            f"{part}:{name}": value
+            for name, accumulator in self._accumulators.items()
+            if accumulator.batches()
+            for part, value in accumulator.state().items()
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on with a window that `state` has returned, before the first step.
+
+        Raises:
+            ValueError: It is of other layers, or of layers of another width.
+        """
+        parts: dict[str, dict[str, np.ndarray]] = {}
+        for key, value in state.items():
+            part, _, name = key.partition(":")
+            parts.setdefault(name, {})[part] = value
+        for name, held in parts.items():
+            if name not in self.watched.layers:
+                raise ValueError(
+                    f"The open window is of a layer '{name}', which is not watched now. Watch the "
+                    "layers that were watched before, or remove the folder window/"
+                )
+            if name not in self._accumulators:
+                self._accumulators[name] = _Accumulator(held["mean"].shape[1], str(held["dtype"]))
+            self._accumulators[name].restore(name, held)
+
     def step_seconds(self, repeats: int = 9) -> float:
         """Estimates what the statistics of one step take, which no clock outside can tell.
 
@@ -323,6 +352,22 @@ class _Accumulator:
         trace = np.trace(grouped.joined().scatter) if grouped.units else 0.0
         drift = 1.0 - float(held["within"]) / trace if trace > 0 else np.nan
         return grouped, max(drift, 0.0) if drift == drift else np.nan
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns every variable's value, and the layer's dtype."""
+        values = {name: variable.numpy() for name, variable in self._variables.items()}
+        return values | {"dtype": np.array(self.dtype)}
+
+    def restore(self, layer: str, state: Mapping[str, np.ndarray]) -> None:
+        """Sets every variable."""
+        for name, variable in self._variables.items():
+            if name not in state or state[name].shape != tuple(variable.shape):
+                raise ValueError(
+                    f"The open window of layer '{layer}' is of another width or another version. "
+                    f"Expected {name} of shape {tuple(variable.shape)}. Received: "
+                    f"{state[name].shape if name in state else 'none'}. Remove the folder window/"
+                )
+            variable.assign(state[name])
 
     def take(self) -> tuple[GroupedCovariance, float]:
         """Returns the window, and empties it."""

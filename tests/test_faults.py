@@ -8,16 +8,17 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from monitoring.files import Unwritten
+from monitoring.folder import LogFolder
 from monitoring.grouped import GroupedCovariance
-from monitoring.loggers import CsvLogger, JsonLinesLogger
-from monitoring.patient import PatientLogger
 from monitoring.records import Measurement, summarise
-from monitoring.runs import read_run
+from monitoring.runs import read_run, read_snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """\
@@ -54,51 +55,91 @@ def no_file_over(size: int):
         signal.signal(signal.SIGXFSZ, before)
 
 
-@pytest.mark.parametrize("kind", [CsvLogger, JsonLinesLogger])
-def test_records_wait_for_a_full_disk_and_no_half_line_is_left(pairs, tmp_path, kind):
-    expected = kind(tmp_path / "expected")
+def folder_with(path: Path, pairs=()) -> tuple[LogFolder, Unwritten]:
+    unwritten = Unwritten()
+    folder = LogFolder(path, unwritten)
+    folder.start(0, 0)
     for pair in pairs:
-        expected.write(*pair)
-    expected.close()
+        folder.write(*pair)
+    return folder, unwritten
+
+
+def shown(folder: Path) -> list[tuple[int, float]]:
+    """Reads what TensorBoard shows of one metric."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("redundancy_score/encoder_1")]
+
+
+LINES = ("monitor.csv", "monitor.jsonl")
+
+
+def test_records_wait_for_a_full_disk_and_no_half_line_is_left(pairs, tmp_path):
+    folder_with(tmp_path / "expected", pairs)[0].close()
     path = tmp_path / "found"
-    logger = PatientLogger(kind(path), path)
-    logger.write(*pairs[0])
-    size = path.stat().st_size
-    with no_file_over(size + 40):
-        with pytest.warns(UserWarning, match="kept in memory"):
-            logger.write(*pairs[1])
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # it was said once
-            logger.write(*pairs[2])
-        assert path.stat().st_size == size
-        assert logger.missing.startswith("2 records of")
+    folder, unwritten = folder_with(path, pairs[:1])
+    sizes = {name: (path / name).stat().st_size for name in LINES}
+    with no_file_over(min(sizes.values()) + 40):
+        with pytest.warns(UserWarning, match="kept in memory") as said:
+            folder.write(*pairs[1])
+            folder.write(*pairs[2])
+        assert len(said) == 1
+        assert sizes == {name: (path / name).stat().st_size for name in LINES}
+        for name in LINES:
+            assert any(part.startswith(f"2 records of {path / name}") for part in unwritten)
     for pair in pairs[3:]:
-        logger.write(*pair)
-    logger.close()
-    assert not logger.missing
-    assert path.read_bytes() == (tmp_path / "expected").read_bytes()
+        folder.write(*pair)
+    folder.close()
+    assert not list(unwritten)
+    for name in LINES:
+        assert (path / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    assert shown(path) == shown(tmp_path / "expected")
+    assert len(list((path / "arrays").glob("*.npz"))) == 5
 
 
 def test_a_disk_that_stays_full_is_said_at_the_end(pairs, tmp_path):
-    path = tmp_path / "monitor.jsonl"
-    logger = PatientLogger(JsonLinesLogger(path), path)
-    with no_file_over(0), pytest.warns(UserWarning, match="kept in memory"):
-        for pair in pairs:
-            logger.write(*pair)
-        logger.close()
-    assert logger.missing.startswith(f"5 records of {path} ([Errno 27]")
+    with no_file_over(0), pytest.warns(UserWarning, match="kept in memory") as said:
+        folder, unwritten = folder_with(tmp_path, pairs)
+        folder.close()
+    assert len(said) == 1
+    for name in (*LINES, "arrays"):
+        missing = f"5 records of {tmp_path / name} ([Errno 27]"
+        assert any(part.startswith(missing) for part in unwritten), name
+    assert any(str(tmp_path / "tensorboard") in part for part in unwritten)
 
 
-def test_a_folder_that_was_removed_is_made_again(pairs, tmp_path):
-    path = tmp_path / "run" / "monitor.jsonl"
-    logger = PatientLogger(JsonLinesLogger(path), path)
-    logger.write(*pairs[0])
-    shutil.rmtree(path.parent)
-    with pytest.warns(UserWarning, match="kept in memory"):
-        logger.write(*pairs[1])
-    logger.write(*pairs[2])
-    logger.close()
-    assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+@pytest.mark.parametrize("part", ["", *LINES, "tensorboard", "arrays"])
+def test_what_was_removed_is_written_again_from_the_first_record(pairs, tmp_path, part):
+    folder_with(tmp_path / "expected", pairs)[0].close()
+    path = tmp_path / "found"
+    folder, unwritten = folder_with(path, pairs[:2])
+    gone = path / part
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        for pair in pairs[2:]:
+            folder.write(*pair)
+        folder.close()
+    for name in LINES:
+        assert (path / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    assert shown(path) == shown(tmp_path / "expected")
+    lost = [name for name in ("tensorboard", "arrays") if part in ("", name)]
+    assert len(said) == bool(lost)
+    for name in lost:
+        assert f"{path / name} until step 10" in " ".join(unwritten)
+    assert len(list(unwritten)) == len(lost)
+    kept = [snapshot.epoch for snapshot in read_snapshots(path)["probe_encoder_1"]]
+    assert kept == ([2, 3, 4] if "arrays" in lost else [0, 1, 2, 3, 4])
+
+
+def test_what_is_removed_after_the_last_record_is_there_at_the_end(pairs, tmp_path):
+    folder, _ = folder_with(tmp_path / "run", pairs)
+    shutil.rmtree(tmp_path / "run")
+    with pytest.warns(UserWarning, match="until step 40"):
+        folder.close()
+    assert len((tmp_path / "run" / "monitor.jsonl").read_text().splitlines()) == 5
 
 
 def run(folder: Path, config: Path, **options) -> subprocess.CompletedProcess:
@@ -142,6 +183,48 @@ def test_a_folder_removed_in_mid_run_costs_what_was_in_it_and_no_more(tmp_path):
             break
     out, err = process.communicate(timeout=300)
     assert "Epoch 3/3" in out
-    assert (folder / "model.keras").is_file() and (folder / "evaluation.json").is_file()
-    assert {record.epoch for record in read_run(folder).records["probe_encoder_1"]} <= {1, 2}
-    assert "kept in memory" in err
+    assert {"model.keras", "evaluation.json", "config.yaml"} <= {p.name for p in folder.iterdir()}
+    found = read_run(folder)
+    assert [record.epoch for record in found.records["probe_encoder_1"]] == [-1, 0, 1, 2]
+    assert found.history["epoch"] == [0, 1, 2]
+    assert err.count("UserWarning") == 1 and process.returncode == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("train.py: error: not written: ") and "arrays" in last
+
+
+def test_a_training_outlives_a_folder_that_becomes_read_only(tmp_path):
+    config, folder, whole = (tmp_path / name for name in ("run.yaml", "run", "whole"))
+    config.write_text(SETTINGS)
+    command = [sys.executable, "train.py", "--config", config, "--output", folder]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stdout:
+            if line.startswith("Epoch 2/3"):
+                break
+        # What is open for writing stays so; every path leads to what is read-only.
+        over = ["mount", "--bind", "-o", "ro", folder, folder]
+        if subprocess.run(over, capture_output=True).returncode:
+            pytest.skip("only root may mount a file system")
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            subprocess.run(["umount", folder], check=True)
+    finally:
+        process.kill()
+    assert "Epoch 3/3" in out and process.returncode == 1
+    assert err.count("UserWarning") == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("train.py: error:") and "Read-only file system" in last
+    resumed = [sys.executable, "train.py", "--resume", folder]
+    assert subprocess.run(resumed, cwd=ROOT, capture_output=True).returncode == 0
+    assert run(whole, config).returncode == 0
+    for name in ("model.keras", "monitor.jsonl"):
+        assert (folder / name).is_file()
+    scores = [json.loads((f / "evaluation.json").read_text())["miou"] for f in (folder, whole)]
+    assert scores[0] == scores[1]
+    found, expected = (read_run(f).records["probe_bottleneck"] for f in (folder, whole))
+    assert [replace(record, seconds=0) for record in found] == [
+        replace(record, seconds=0) for record in expected
+    ]

@@ -235,7 +235,7 @@ def test_best_weights_that_did_not_fit_are_written_with_the_next_checkpoint(tmp_
             self.kept = getattr(self, "kept", None) or self.model.get_weights()
 
     score = Score()
-    with pytest.warns(UserWarning, match="No checkpoint after epoch 1"):
+    with pytest.warns(UserWarning, match="a checkpoint after epoch 1"):
         model.fit(images, images[..., :1], epochs=2, verbose=0, callbacks=[score, saver])
     again = Nano_U((24, 32, 3), (2,), 2)
     Checkpoint(tmp_path, []).load_best(again)

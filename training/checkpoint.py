@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from monitoring.files import whole_file
+from monitoring import NASMonitorCallback
+from monitoring.files import Unwritten, whole_file
 
 # Not HDF5: on a full disk it ends the process on some later day, at exit.
 BEST, LAST = "best.npz", "last.npz"
@@ -27,22 +27,37 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         folder: Where to.
         callbacks: Those whose counters are kept.
+        monitor: Whose seconds are kept. Defaults to None: no monitor.
+        unwritten: Is told of a checkpoint that could not be written. Defaults to None: nobody
+            but the user, by a warning.
 
     Attributes:
         epoch: The next to train.
         ended: Whether there is nothing left to train.
         seconds: That the training has taken, those before it was killed included.
-        missing: What could not be written and why; empty where all is.
     """
 
-    def __init__(self, folder: Path, callbacks: Sequence[keras.callbacks.Callback]):
+    def __init__(
+        self,
+        folder: Path,
+        callbacks: Sequence[keras.callbacks.Callback],
+        monitor: NASMonitorCallback | None = None,
+        unwritten: Unwritten | None = None,
+    ):
         super().__init__()
         self._folder, self._callbacks = folder, list(callbacks)
+        self._monitor, self._monitored = monitor, 0.0
+        self._unwritten = unwritten or Unwritten()
         self._best = -np.inf
         self._counters: Sequence[Mapping[str, Any]] = []
         self._weights: list[np.ndarray] | None = None
         self._kept = True  # the best weights, in their file
-        self.epoch, self.ended, self.seconds, self.missing = 0, False, 0.0, ""
+        self.epoch, self.ended, self.seconds = 0, False, 0.0
+
+    @property
+    def monitoring_seconds(self) -> float:
+        """What the training has waited for its monitor, before it was killed included."""
+        return self._monitored + (self._monitor.seconds if self._monitor else 0.0)
 
     def restore(self, model: keras.Model) -> int:
         """Puts a compiled model where the last checkpoint was.
@@ -70,6 +85,8 @@ class Checkpoint(keras.callbacks.Callback):
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self._best, self.seconds = state["best"], state["seconds"]
+        self._monitored = state["monitoring_seconds"]
+        self._weights = self._best_weights()  # their file may be removed before the end
         self._counters = state["counters"]
         self.epoch, self.ended = state["epoch"], state["ended"]
         return self.epoch
@@ -81,18 +98,13 @@ class Checkpoint(keras.callbacks.Callback):
             vars(callback).update(counters)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the files; on a full disk it warns, keeps the best weights, and tries again."""
+        """Writes the files; on a full disk it keeps the best weights, and tries again."""
         self.seconds = time.perf_counter() - self._began
         try:
             self._write(epoch, logs)
-            self.missing = ""
+            self._unwritten.remove("checkpoint")
         except OSError as error:
-            if not self.missing:
-                warnings.warn(
-                    f"No checkpoint after epoch {epoch + 1} ({error}); the training goes on",
-                    stacklevel=2,
-                )
-            self.missing = f"checkpoints ({error})"
+            self._unwritten.add("checkpoint", f"a checkpoint after epoch {epoch + 1} ({error})")
 
     def _write(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         score = float((logs or {}).get("val_miou", np.nan))
@@ -100,7 +112,8 @@ class Checkpoint(keras.callbacks.Callback):
             self._best = score if score == score else self._best
             self._weights, self._kept = self.model.get_weights(), False
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._weights is not None and not self._kept:
+        there = self._kept and (self._folder / BEST).is_file()
+        if self._weights is not None and not there:
             with whole_file(self._folder / BEST) as draft:
                 np.savez(draft, allow_pickle=False, **_numbered(self._weights))
             self._kept = True
@@ -111,6 +124,7 @@ class Checkpoint(keras.callbacks.Callback):
             "ended": self.ended,
             "best": self._best,
             "seconds": self.seconds,
+            "monitoring_seconds": self.monitoring_seconds,
             "counters": [_counters(callback) for callback in self._callbacks],
         }
         arrays = _numbered([variable.numpy() for variable in _variables(self.model)])
@@ -119,10 +133,15 @@ class Checkpoint(keras.callbacks.Callback):
 
     def load_best(self, model: keras.Model) -> None:
         """Gives a model the weights of its best validation mIoU."""
-        if self._weights is None:
-            with np.load(self._folder / BEST, allow_pickle=False) as held:
-                self._weights = [held[str(number)] for number in range(len(held.files))]
-        model.set_weights(self._weights)
+        model.set_weights(self._weights or self._best_weights())
+
+    def _best_weights(self) -> list[np.ndarray]:
+        path = self._folder / BEST
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return [held[str(number)] for number in range(len(held.files))]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"Checkpoint {path} cannot be read: {error}") from None
 
     def remove(self) -> None:
         """Removes the files, when nothing is left to go on with."""
@@ -130,28 +149,53 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class HistoryLog(keras.callbacks.CSVLogger):
-    """Keras' log of losses and scores, which outlives a full disk.
+    """Keras' log of losses and scores, which outlives a full disk and a folder that is removed.
 
-    Attributes:
-        missing: What could not be written and why; empty where all is.
+    Args:
+        path: The file.
+        append: Whether to go on with what is there. Defaults to False.
+        unwritten: Is told of rows that could not be written. Defaults to None: nobody but the
+            user, by a warning.
     """
 
-    missing = ""
+    def __init__(self, path: Path, append: bool = False, unwritten: Unwritten | None = None):
+        super().__init__(path, append=append)
+        self._path, self._unwritten = path, unwritten or Unwritten()
+        self._before = b""  # what the file held
+
+    def on_train_begin(self, logs=None):
+        """Opens the file."""
+        self._before = self._path.read_bytes() if self.append and self._path.exists() else b""
+        self._rows: list[tuple[int, dict]] = []
+        super().on_train_begin(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes a row; one that does not fit waits in the file's buffer."""
-        self._tried(super().on_epoch_end, epoch, logs)
+        self._rows.append((epoch, dict(logs or {})))
+        self._tried(self._write, epoch, logs)
 
     def on_train_end(self, logs=None):
         """Closes the file."""
         self._tried(super().on_train_end, logs)
 
+    def _write(self, epoch, logs) -> None:
+        if self._path.exists():
+            super().on_epoch_end(epoch, logs)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._path) as draft:
+            draft.write_bytes(self._before)
+        self.append = True
+        super().on_train_begin()
+        for row in self._rows:
+            super().on_epoch_end(*row)
+
     def _tried(self, action, *args) -> None:
         try:
             action(*args)
-            self.missing = ""
+            self._unwritten.remove("history")
         except OSError as error:
-            self.missing = f"rows of {self.filename} ({error})"
+            self._unwritten.add("history", f"rows of {self._path} ({error})")
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from models.cost import model_cost
 from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
-from monitoring.files import whole_file, whole_lines
+from monitoring.files import Unwritten, whole_file, whole_lines
 from monitoring.runs import read_history
 from training.check import load
 from training.checkpoint import Checkpoint, HistoryLog
@@ -30,7 +30,7 @@ from training.evaluate import (
 from training.export import export, summary
 from training.images import IGNORED
 from training.measured import measure_probes
-from training.run import Run, compile_for_masks, prepare, read_resumed
+from training.run import Run, compile_for_masks, prepare, read_resumed, write_settings
 
 
 def train(
@@ -141,13 +141,14 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     """
     training, folder, model = run.config.training, run.folder, run.model
     stateful = _stateful(run)
-    checkpoint = Checkpoint(folder / "checkpoint", stateful)
+    unwritten = run.monitor.unwritten if run.monitor else Unwritten()
+    checkpoint = Checkpoint(folder / "checkpoint", stateful, run.monitor, unwritten)
     first = checkpoint.restore(model)
     earlier = _kept_history(folder / "history.csv", first)
     history = keras.callbacks.History()
     if not checkpoint.ended:
         answers, checked = _answers(run)
-        log = HistoryLog(folder / "history.csv", append=first > 0)
+        log = HistoryLog(folder / "history.csv", first > 0, unwritten)
         # The monitor comes first: the others read the logs that it fills.
         watching = [] if run.monitor is None else [run.monitor]
         try:
@@ -172,13 +173,15 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         finally:
             if run.monitor is not None:
                 run.monitor.detach()
-        lost = [] if run.monitor is None else run.monitor.missing
-        run.missing.extend(part for part in (*lost, log.missing, checkpoint.missing) if part)
-    folder.mkdir(parents=True, exist_ok=True)  # where somebody has removed it
+        run.missing.extend(unwritten)
+    if not (folder / "config.yaml").exists():  # somebody has removed it
+        write_settings(run.config, folder)
     for name, values in earlier.items():
         history.history[name] = values + history.history.get(name, [])
     training_seconds = checkpoint.seconds
     estimate = run.monitor.step_seconds() if run.monitor else 0.0
+    # Of the epochs before a kill as of those after it.
+    estimate *= checkpoint.epoch / max(checkpoint.epoch - first, 1)
     checkpoint.load_best(model)
     if run.teacher is not None:
         compile_for_masks(model, model.optimizer)  # what is saved is the student alone
@@ -198,7 +201,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         model=run.config.model.name,
         parameters=model_cost(model).parameters,
         training_seconds=training_seconds,
-        monitoring_seconds=run.monitor.seconds + estimate if run.monitor else 0.0,
+        monitoring_seconds=checkpoint.monitoring_seconds + estimate,
         monitoring_seconds_estimated=estimate,
         per_image_iou=spread(image_ious(predicted, masks)),
         sweep=sweep(scores, masks),

@@ -26,7 +26,7 @@ METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": 
 RESULTS = (
     *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
     *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
-    *("teacher", "report.html", "advice.json", "advised.yaml", "export.json"),
+    *("window", "teacher", "report.html", "advice.json", "advised.yaml", "export.json"),
     *("model_int8.tflite", "model_int8.refused.tflite", "model_int8.h"),
 )
 
@@ -127,15 +127,18 @@ def prepare(
     if monitor is None and config.nas.enabled:
         monitor = _monitor(config, splits, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "config.yaml") as draft:
-            # Without the folder, so that the file can be given to --config again.
-            output = config.output.model_copy(update={"folder": None})
-            again = config.model_copy(update={"output": output})
-            draft.write_text(again.to_yaml(), encoding="utf-8")
+        write_settings(config, folder)
     except OSError as error:
         raise OSError(f"Output folder {folder} cannot be written: {error.strerror}") from error
     return Run(config, splits, model, folder, monitor, teacher)
+
+
+def write_settings(config: Config, folder: Path) -> None:
+    """Writes config.yaml, without the folder, so that it can be given to --config again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    output = config.output.model_copy(update={"folder": None})
+    with whole_file(folder / "config.yaml") as draft:
+        draft.write_text(config.model_copy(update={"output": output}).to_yaml(), encoding="utf-8")
 
 
 def build(config: Config) -> keras.Model:
