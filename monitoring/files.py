@@ -41,6 +41,7 @@ class Unwritten:
     Example:
         >>> unwritten = Unwritten()
         >>> with warnings.catch_warnings(record=True) as said:
+        ...     warnings.simplefilter("always")
         ...     unwritten.add("log", "2 rows of log (No space left on device)")
         ...     unwritten.add("log", "3 rows of log (No space left on device)")
         >>> len(said), list(unwritten)

@@ -137,11 +137,11 @@ class TrainStepTap:
             if name not in self.watched.layers:
                 raise ValueError(
                     f"The open window is of a layer '{name}', which is not watched now. Watch the "
-                    "layers that were watched before, or remove the folder window/"
+                    "layers of before; without the folder window/ the window begins anew"
                 )
             if name not in self._accumulators:
                 self._accumulators[name] = _Accumulator(held["mean"].shape[1], str(held["dtype"]))
-            self._accumulators[name].restore(name, held)
+            self._accumulators[name].restore(held)
 
     def step_seconds(self, repeats: int = 9) -> float:
         """Estimates what the statistics of one step take, which no clock outside can tell.
@@ -203,6 +203,12 @@ class TrainStepTap:
                 self._accumulators[name] = _Accumulator(
                     samples.shape[-1], backend.standardize_dtype(samples.dtype)
                 )
+        held = self._accumulators[name].channels
+        if held != samples.shape[-1]:
+            raise ValueError(
+                f"The open window of layer '{name}' is of {held} channels, the layer has "
+                f"{samples.shape[-1]}. Without the folder window/ the window begins anew"
+            )
         return self._accumulators[name]
 
     def _penalised(self, original, data, seen: Mapping[str, list]):
@@ -358,15 +364,9 @@ class _Accumulator:
         values = {name: variable.numpy() for name, variable in self._variables.items()}
         return values | {"dtype": np.array(self.dtype)}
 
-    def restore(self, layer: str, state: Mapping[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Sets every variable."""
         for name, variable in self._variables.items():
-            if name not in state or state[name].shape != tuple(variable.shape):
-                raise ValueError(
-                    f"The open window of layer '{layer}' is of another width or another version. "
-                    f"Expected {name} of shape {tuple(variable.shape)}. Received: "
-                    f"{state[name].shape if name in state else 'none'}. Remove the folder window/"
-                )
             variable.assign(state[name])
 
     def take(self) -> tuple[GroupedCovariance, float]:

@@ -182,7 +182,8 @@ class Kill(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("frequency", ["epoch", "batch"])
 @pytest.mark.parametrize("given", [True, False])
-def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency, given):
+@pytest.mark.parametrize("every", [1, 3])
+def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency, given, every):
     images = rng.uniform(-1, 1, (24, 24, 32, 3)).astype("float32")
     masks = (images[..., :1] > 0).astype("float32")
 
@@ -191,7 +192,10 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
         model = Nano_U((24, 32, 3), (2, 4), 4, enable_probes=True)
         model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
         monitor = NASMonitorCallback(
-            images[:8] if given else None, monitor_frequency=frequency, log_dir=tmp_path / name
+            images[:8] if given else None,
+            monitor_frequency=frequency,
+            log_frequency=every,
+            log_dir=tmp_path / name,
         )
         backup = keras.callbacks.BackupAndRestore(tmp_path / f"{name}-backup")
         callbacks = [monitor, backup, *more]
@@ -204,13 +208,77 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
     expected = fit("whole")
     with pytest.raises(Killed):
         fit("killed", Kill())
+    open_window = not given and frequency == "epoch" and every == 3
+    assert (tmp_path / "killed" / "window" / "1.npz").exists() == open_window
     found = fit("killed")
+    assert not (tmp_path / "killed" / "window").exists()
     for name in ("monitor.csv", "monitor.jsonl"):
         assert rows(tmp_path / "killed" / name) == rows(tmp_path / "whole" / name)
     assert [(r.probe, r.step) for r in found.records] == [
         (r.probe, r.step) for r in expected.records
     ]
     assert scalars(tmp_path / "killed") == scalars(tmp_path / "whole")
+
+
+def test_an_open_window_and_the_seconds_go_on_where_train_was_killed(tmp_path, monkeypatch):
+    settings = {
+        "config": tmp_path / "run.yaml",
+        "nas_config": {"monitor_images": 0, "log_frequency": 3},
+        "verbose": 0,
+    }
+    settings["config"].write_text(SETTINGS)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(output=whole, **settings)
+    given = Checkpoint.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        given(self, epoch, logs)
+        if epoch == 1:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "on_epoch_end", on_epoch_end)
+        with pytest.raises(Killed):
+            train(output=killed, **settings)
+    with np.load(killed / "checkpoint" / "last.npz", allow_pickle=False) as held:
+        before = json.loads(str(held["state"]))["monitoring_seconds"]
+    train(resume=killed, verbose=0)
+    for name in ("history.csv", "monitor.csv", "monitor.jsonl"):
+        assert rows(killed / name) == rows(whole / name)
+    assert [row["epoch"] for row in rows(killed / "monitor.jsonl")] == [2, 2, 2, 5, 5, 5]
+    evaluation = json.loads((killed / "evaluation.json").read_text())
+    waited = evaluation["monitoring_seconds"] - evaluation["monitoring_seconds_estimated"]
+    assert waited > before > 0
+
+
+def test_a_window_of_other_layers_or_a_torn_one_is_refused(tmp_path, rng):
+    images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
+
+    def fit(first: int, layers, width=2):
+        model = Nano_U((24, 32, 3), (width,), 2, enable_probes=True)
+        model.compile("adam", "mse")
+        monitor = NASMonitorCallback(probe_layers=layers, log_frequency=4, log_dir=tmp_path)
+        stop = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: ends(epoch))
+        options = {"initial_epoch": first, "epochs": 4, "verbose": 0}
+        try:
+            model.fit(images, images[..., :1], 4, callbacks=[monitor, stop], **options)
+        finally:
+            monitor.detach()
+
+    def ends(epoch):
+        if epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(0, ["probe_encoder_1"])
+    with pytest.raises(ValueError, match="'probe_encoder_1', which is not watched now"):
+        fit(2, ["probe_bottleneck"])
+    with pytest.raises(ValueError, match="of 2 channels, the layer has 3"):
+        fit(1, ["probe_encoder_1"], 3)
+    path = tmp_path / "window" / "0.npz"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="0.npz cannot be read"):
+        fit(1, ["probe_encoder_1"])
 
 
 def test_best_weights_that_did_not_fit_are_written_with_the_next_checkpoint(tmp_path, monkeypatch):

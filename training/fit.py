@@ -173,6 +173,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         finally:
             if run.monitor is not None:
                 run.monitor.detach()
+            log.on_train_end()
         run.missing.extend(unwritten)
     if not (folder / "config.yaml").exists():  # somebody has removed it
         write_settings(run.config, folder)
