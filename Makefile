@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test soak test-grid test-torch benchmark benchmark-check lint clean
+.PHONY: train test soak audit test-grid test-torch benchmark benchmark-check lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -20,6 +20,11 @@ lint: .venv/installed-dev
 # an hour: prints the figures of docs/reliability.md
 soak: .venv/installed-dev
 	$(BIN)/python tests/soak.py
+
+# the pinned versions against the known vulnerabilities; needs the network
+audit: .venv/installed-dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip-audit>=2.9,<3'
+	$(BIN)/python tests/audit.py constraints.txt
 
 test-grid: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 tests/test_identity_grid.py --grid

@@ -16,6 +16,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = 1_000_000
+FILES = 1_000_000
 STEPS = 5_000
 LONG_RUN = """
 import resource, sys, time
@@ -126,6 +127,25 @@ def many_records() -> str:
     )
 
 
+def many_files() -> str:
+    """Lists a folder of FILES images, the first of which is none."""
+    sys.path.insert(0, str(ROOT))
+    from training.images import read_images
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(FILES):
+            os.close(os.open(f"{folder}/{number:07d}.png", os.O_CREAT))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start = time.perf_counter()
+        try:
+            read_images(Path(folder), (60, 80))
+        except ValueError as error:
+            said = str(error).replace(folder, "FOLDER")
+        seconds = time.perf_counter() - start
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return f"refused after {seconds:.1f} s, {grown:.0f} MB more memory: {said}"
+
+
 def main() -> None:
     """Prints the rows."""
     print(
@@ -134,6 +154,7 @@ def main() -> None:
     print(f"4096 channels: {widest()}", flush=True)
     for source in ("images", "batches"):
         print(f"{STEPS} steps, measured every 10th, {source}: {long_run(source)}", flush=True)
+    print(f"{FILES:,} files: {many_files()}", flush=True)
     print(many_records(), flush=True)
 
 
