@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from monitoring.files import whole_file
+from monitoring.files import read_arrays, whole_file
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
 SNAPSHOTS = 16  # kept of each probe, at most
@@ -43,8 +43,7 @@ class ArraysLogger:
         self._kept, self._written, self._stride = {}, dict(written), {}
         for path in self._folder.glob("[!.]*-*.npz"):
             name, at = path.stem.rsplit("-", 1)
-            with np.load(path, allow_pickle=False) as held:
-                number = int(held["number"])
+            number = int(read_arrays(path, ["number"])["number"])
             if int(at) > step:
                 path.unlink()
             else:

@@ -1,10 +1,16 @@
 """Files that are whole or absent, whatever ends the process."""
 
+import json
 import os
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
 
 
 @contextmanager
@@ -33,6 +39,50 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads an .npz file without pickle.
+
+    Args:
+        path: The file.
+        names: Which arrays to read. Defaults to None: all.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged, lacks an array, or holds Python objects; it names the file.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            return {name: held[name] for name in (held.files if names is None else names)}
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def read_values(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Reads a .yaml or a .json file; an empty one is an empty mapping.
+
+    Args:
+        path: The file.
+        loader: Of YAML. Defaults to PyYAML's safe one.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It is damaged, or asks for Python objects; it names the file.
+    """
+    kind = "JSON" if path.suffix == ".json" else "YAML"
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text or "{}") if kind == "JSON" else yaml.load(text, loader)
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not {kind}: {' '.join(str(error).split())}") from None
+    return {} if values is None else values
 
 
 class Unwritten:

@@ -1,7 +1,6 @@
 """A training's files in one folder, which outlive a full disk or a folder that is gone."""
 
 import shutil
-import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from monitoring.arrays import ArraysLogger
-from monitoring.files import Unwritten, whole_file
+from monitoring.files import Unwritten, read_arrays, whole_file
 from monitoring.loggers import CsvLogger, FileLogger, JsonLinesLogger
 from monitoring.processes import first_process
 from monitoring.records import ProbeRecord, ProbeSnapshot
@@ -134,16 +133,10 @@ class LogFolder:
         Raises:
             ValueError: Its file is damaged.
         """
-        path = self._path / "window" / f"{epoch}.npz"
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                return dict(held)
+            return read_arrays(self._path / "window" / f"{epoch}.npz")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}). Without that file its window begins anew."
-            ) from None
 
     def drop_window(self) -> None:
         """Removes the windows, when there is nothing to go on with."""

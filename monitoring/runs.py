@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import numpy as np
-import yaml
-
+from monitoring.files import read_arrays, read_values
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
 SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -77,16 +75,22 @@ def read_run(folder: str | Path) -> RunFolder:
     return RunFolder(
         folder,
         records,
-        (yaml.safe_load(config.read_text(encoding="utf-8")) or {}) if config.is_file() else {},
-        _read_json(evaluation),
-        _read_json(folder / "export.json"),
+        _mapping(config),
+        _mapping(evaluation),
+        _mapping(folder / "export.json"),
         read_history(folder / "history.csv"),
         tuple(notes),
     )
 
 
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _mapping(path: Path) -> dict:
+    values = read_values(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping. Received: {type(values).__name__}")
+    return values
+
+
+ARRAYS = ("epoch", "step", "mean", "correlation", "eigenvalues", "dead", "duplicates")
 
 
 def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
@@ -96,20 +100,19 @@ def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
         name, _ = path.stem.rsplit("-", 1)
         if name.startswith("."):
             continue
-        with np.load(path, allow_pickle=False) as held:
-            probe = unquote(name)
-            snapshot = ProbeSnapshot(
-                probe=probe,
-                epoch=int(held["epoch"]),
-                step=int(held["step"]),
-                mean=held["mean"],
-                correlation=held["correlation"],
-                eigenvalues=held["eigenvalues"],
-                dead=tuple(int(channel) for channel in held["dead"]),
-                duplicates={
-                    int(one): (int(first), int(sign)) for one, first, sign in held["duplicates"]
-                },
-            )
+        held, probe = read_arrays(path, ARRAYS), unquote(name)
+        snapshot = ProbeSnapshot(
+            probe=probe,
+            epoch=int(held["epoch"]),
+            step=int(held["step"]),
+            mean=held["mean"],
+            correlation=held["correlation"],
+            eigenvalues=held["eigenvalues"],
+            dead=tuple(int(channel) for channel in held["dead"]),
+            duplicates={
+                int(one): (int(first), int(sign)) for one, first, sign in held["duplicates"]
+            },
+        )
         snapshots.setdefault(probe, []).append(snapshot)
     return snapshots
 
@@ -184,4 +187,7 @@ def read_history(path: Path) -> dict[str, list[float]]:
         return {}
     with path.open(encoding="utf-8", newline="") as lines:
         rows = [row for row in csv.DictReader(lines) if None not in row.values()]
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    try:
+        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is no log of Keras: {error}") from None

@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 
 from monitoring import NASMonitorCallback
-from monitoring.files import Unwritten, whole_file
+from monitoring.files import Unwritten, read_arrays, whole_file
 
 # Not HDF5: on a full disk it ends the process on some later day, at exit.
 BEST, LAST = "best.npz", "last.npz"
@@ -71,12 +70,9 @@ class Checkpoint(keras.callbacks.Callback):
         path = self._folder / LAST
         if not path.is_file():
             return 0
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-                state = json.loads(str(held["state"]))
-                arrays = [held[str(number)] for number in range(len(held.files) - 1)]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Checkpoint {path} cannot be read: {error}") from None
+        held = read_arrays(path)
+        state = json.loads(str(held.pop("state")))
+        arrays = [held[str(number)] for number in range(len(held))]
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
         found = [tuple(array.shape) for array in arrays]
@@ -136,12 +132,8 @@ class Checkpoint(keras.callbacks.Callback):
         model.set_weights(self._weights or self._best_weights())
 
     def _best_weights(self) -> list[np.ndarray]:
-        path = self._folder / BEST
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                return [held[str(number)] for number in range(len(held.files))]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"Checkpoint {path} cannot be read: {error}") from None
+        held = read_arrays(self._folder / BEST)
+        return [held[str(number)] for number in range(len(held))]
 
     def remove(self) -> None:
         """Removes the files, when nothing is left to go on with."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from monitoring.files import read_values
+
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -184,14 +186,17 @@ def read_config(
     """
     values: dict = {}
     if path is not None:
-        values = _read_yaml(Path(path))
+        try:
+            values = read_values(Path(path), _UniqueKeys)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"Config file {path} is not there.") from None
         validate(values, source=str(path))
     overrides = overrides or {}
     validate(overrides, source=origin)
     name = _merge(values, overrides).get("model", {}).get("name", ModelConfig().name)
     shipped = CONFIGS / f"{name}.yaml"
     # A name that no file ships for is refused, with what there is, where networks are built.
-    defaults = _read_yaml(shipped) if shipped.is_file() else {}
+    defaults = read_values(shipped, _UniqueKeys) if shipped.is_file() else {}
     config = validate(_merge(_merge(defaults, values), overrides), source="configuration")
     if config.nas.enabled and not config.model.probes and config.nas.probe_layers is None:
         # Probes are neutral, and a monitor without any would watch the one output channel.
@@ -241,18 +246,6 @@ class _UniqueKeys(yaml.SafeLoader):
                     None, None, f"key {key!r} is given twice", node.start_mark
                 )
         return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Config file {path} is not there.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return {} if values is None else values
 
 
 def _merge(below: Mapping, above: Mapping) -> dict:

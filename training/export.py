@@ -8,11 +8,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import yaml
 
 from models.cost import model_cost
 from models.quantization import is_quantization_aware
-from monitoring.files import whole_file
+from monitoring.files import read_values, whole_file
 from training.check import load
 from training.config import Config, validate
 from training.console import Parser, one_line
@@ -231,7 +230,7 @@ def export_run(
         raise FileNotFoundError(
             f"{folder} is no finished run of train.py: model.keras, config.yaml"
         )
-    config = validate(yaml.safe_load(settings.read_text(encoding="utf-8")), source=str(settings))
+    config = validate(read_values(settings), source=str(settings))
     return export(
         load(folder / "model.keras"),
         _splits(config, data),

@@ -10,7 +10,7 @@ import yaml
 
 from models import MODELS
 from monitoring.advice import Cost
-from monitoring.files import whole_file
+from monitoring.files import read_values, whole_file
 from monitoring.report import environment, stages_beside
 from monitoring.runs import read_run
 from training.config import Config, read_config
@@ -154,7 +154,7 @@ def _claim(folder: Path, steps: Mapping[str, Config]) -> None:
     }
     settings = folder / SETTINGS
     if settings.is_file():
-        if yaml.safe_load(settings.read_text(encoding="utf-8")) != wanted:
+        if read_values(settings) != wanted:
             raise ValueError(
                 f"Output folder {folder} holds a pipeline of other settings ({SETTINGS}). "
                 "Choose another one, or give the same settings to go on with it."
