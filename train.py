@@ -146,7 +146,8 @@ def pipeline(args: argparse.Namespace) -> int:
 
 def prepared(args: argparse.Namespace):
     """Returns the run that the command line asks for; None where it has finished before."""
-    from training.config import read_config
+    with quiet_start():
+        from training.config import read_config
 
     if args.resume is None:
         config = read_config(args.config, overrides(args))

@@ -72,6 +72,10 @@ class ArraysLogger:
             )
         self._thin(snapshot.probe, path)
 
+    def removed(self) -> bool:
+        """Returns whether the folder is no longer there."""
+        return not self._folder.is_dir()
+
     def close(self) -> None:
         """Does nothing: every file is finished when it is written."""
 

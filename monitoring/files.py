@@ -1,11 +1,13 @@
 """Files that are whole or absent, whatever ends the process."""
 
+import errno
+import io
 import json
 import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,70 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise
     finally:
         draft.unlink(missing_ok=True)
+
+
+class AppendedFile:
+    """A file that takes each piece whole, on to its end, or not at all.
+
+    Args:
+        path: The file; it and its folder are made at the first `append`.
+        mode: "x", which refuses a file that is there already, or "a". Defaults to "x".
+
+    Example:
+        >>> import tempfile
+        >>> file = AppendedFile(Path(tempfile.mkdtemp()) / "run" / "log")
+        >>> file.append(b"first")
+        >>> file.append(b", second")
+        >>> file.path.read_text()
+        'first, second'
+        >>> file.close()
+    """
+
+    def __init__(self, path: Path, mode: str = "x"):
+        self.path, self.mode = path, mode
+        self._file: io.FileIO | None = None
+
+    def empty(self) -> bool:
+        """Returns whether there is nothing in it, or no file yet."""
+        return not self.path.exists() or not self.path.stat().st_size
+
+    def removed(self) -> bool:
+        """Returns whether what was appended is no longer there, or under another file."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return True
+        return self._file is not None and not os.path.samestat(os.fstat(self._file.fileno()), found)
+
+    def append(self, content: bytes) -> None:
+        """Adds a piece to the file.
+
+        Raises:
+            OSError: It does not fit, or the file was removed; what was there is as it was.
+        """
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = io.FileIO(self.path, self.mode)
+            self.mode = "a"
+        elif self.removed():
+            self.close()
+            raise FileNotFoundError(errno.ENOENT, "it was removed", str(self.path))
+        descriptor = self._file.fileno()
+        end = os.fstat(descriptor).st_size
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, end)
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file; a later `append` goes on at its end."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:

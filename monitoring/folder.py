@@ -148,7 +148,7 @@ class LogFolder:
         """Writes what waits for one file, as far as it goes."""
         part = str(file.path)
         try:
-            if file.begun and not file.path.exists():
+            if file.begun and file.logger.removed():
                 self._begin_again(file)
             while file.waiting:
                 file.logger.write(*file.waiting[0])

@@ -1,19 +1,16 @@
 """Where records go: `write` and `close`, opened at the first write; files also `start`."""
 
 import csv
-import errno
 import io
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
 
-from monitoring.files import whole_file, whole_lines
+from monitoring.files import AppendedFile, whole_file, whole_lines
 from monitoring.records import COLUMNS, ProbeRecord, ProbeSnapshot
 
 
@@ -48,6 +45,9 @@ class FileLogger(RecordLogger, Protocol):
             FileExistsError: The training begins with epoch 0, and the file is another run's.
         """
 
+    def removed(self) -> bool:
+        """Returns whether what was written is no longer there."""
+
 
 class ConsoleLogger:
     """Prints a table, a row per probe with its last record, when it is closed.
@@ -79,9 +79,7 @@ class _LinesLogger:
     """Appends lines to one file, each whole and flushed; never to another run's file."""
 
     def __init__(self, path: str | Path):
-        self._path = Path(path)
-        self._mode = "x"
-        self._file: io.FileIO | None = None
+        self._file = AppendedFile(Path(path))
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
         """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
@@ -90,49 +88,35 @@ class _LinesLogger:
         """
         if not epoch:
             self._refuse_others()
-        elif self._path.exists():
+        elif self._file.path.exists():
             self.close()
-            kept = [line for line in whole_lines(self._path) if self._before(line, epoch)]
-            with whole_file(self._path) as draft:
+            kept = [line for line in whole_lines(self._file.path) if self._before(line, epoch)]
+            with whole_file(self._file.path) as draft:
                 draft.write_text("".join(kept), encoding="utf-8", newline="")
-            self._mode = "a"
+            self._file.mode = "a"
+
+    def removed(self) -> bool:
+        """Returns whether the file is no longer there, or is another one."""
+        return self._file.removed()
 
     def _before(self, line: str, epoch: int) -> bool:
         """Returns whether a line is to be kept when `epoch` begins anew."""
         raise NotImplementedError
 
     def _refuse_others(self) -> None:
-        if self._mode == "x" and self._path.exists():
+        if self._file.mode == "x" and self._file.path.exists():
             raise FileExistsError(
-                f"{self._path} holds the records of another run. Choose another log_dir, move "
+                f"{self._file.path} holds the records of another run. Choose another log_dir, move "
                 "that file away, or go on with that run where it stopped (initial_epoch)."
             )
 
     def _append(self, text: str) -> None:
-        if self._file is None:
-            self._refuse_others()
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = io.FileIO(self._path, self._mode)
-            self._mode = "a"
-        file = self._file
-        end = os.fstat(file.fileno()).st_size
-        try:
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(self._path)):
-                raise FileNotFoundError(errno.ENOENT, "another file is in its place")
-            left = text.encode()
-            while left:
-                left = left[file.write(left) :]
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(file.fileno(), end)  # half a line
-            self.close()
-            raise
+        self._refuse_others()
+        self._file.append(text.encode())
 
     def close(self) -> None:
         """Closes the file; a later write goes on at its end."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
 
 class CsvLogger(_LinesLogger):
@@ -149,9 +133,8 @@ class CsvLogger(_LinesLogger):
         Raises:
             FileExistsError: The file is another run's.
         """
-        if self._mode == "x":
-            self._append(_csv_line(COLUMNS))
-        self._append(_csv_line(list(asdict(record).values())))
+        header = _csv_line(COLUMNS) if self._file.empty() else ""
+        self._append(header + _csv_line(list(asdict(record).values())))
 
     def _before(self, line: str, epoch: int) -> bool:
         row = next(csv.reader([line]))

@@ -2,17 +2,21 @@
 
 import io
 import math
+import os
+import re
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from monitoring.files import AppendedFile
 from monitoring.metrics import METRIC_NAMES
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
+EVENTS = "events.out.tfevents"  # TensorBoard reads files of this name
 PIXELS = 256  # of an image's side, at least
 
 
@@ -31,15 +35,20 @@ class TensorBoardLogger:
 
     def __init__(self, folder: str | Path, image_frequency: int = 10):
         self._folder, self._image_frequency = Path(folder), image_frequency
-        self._writer: Any = None
+        self._file: AppendedFile | None = None
         self._purge: int | None = None
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
         """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
 
-        What lies after `step` stays in its file, and TensorBoard is told to forget it.
+        What lies after `step` stays in its file, and TensorBoard is told to forget it, as
+        every later file tells it of what it holds anew.
         """
         self._purge = step + 1 if epoch and self._folder.is_dir() else None
+
+    def removed(self) -> bool:
+        """Returns whether the folder, or the file that is open, is no longer there."""
+        return not self._folder.is_dir() if self._file is None else self._file.removed()
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
         """Writes one probe's events; without a snapshot no images."""
@@ -68,38 +77,39 @@ class TensorBoardLogger:
 
     def close(self) -> None:
         """Closes the file; a later write begins another in the same folder."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            try:
-                writer.close()
-            except _errors() as error:
-                raise OSError(str(error)) from error
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _add(self, summary, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        try:
-            if self._writer is None:
-                self._writer = EventFileWriter(str(self._folder))
-                if self._purge is not None:
-                    again = SessionLog(status=SessionLog.START)
-                    self._writer.add_event(
-                        Event(session_log=again, step=self._purge, wall_time=time.time())
-                    )
-                    self._purge = None
-            self._writer.add_event(Event(summary=summary, step=step, wall_time=time.time()))
-            self._writer.flush()  # or a kill takes what was recorded with it
-        except _errors() as error:
-            self._writer = None
-            raise OSError(str(error)) from error
+        if self._file is None:
+            earlier = _seconds(self._folder)
+            if earlier and self._purge is None:
+                self._purge = step
+            # TensorBoard reads files in the order of their names.
+            second = max([int(time.time()), *(other + 1 for other in earlier)])
+            name = f"{EVENTS}.{second:010d}.{socket.gethostname()}.{os.getpid()}"
+            self._file = AppendedFile(self._folder / name)
+        events = [Event(summary=summary, step=step)]
+        if self._file.empty():
+            if self._purge is not None:
+                again = SessionLog(status=SessionLog.START)
+                events.insert(0, Event(session_log=again, step=self._purge))
+            events.insert(0, Event(file_version="brain.Event:2"))
+        content = io.BytesIO()
+        for event in events:
+            event.wall_time = time.time()
+            RecordWriter(content).write(event.SerializeToString())
+        self._file.append(content.getvalue())
 
 
-def _errors() -> tuple[type[Exception], ...]:
-    """Returns what TensorBoard's writer raises on a full disk."""
-    from tensorboard.compat import tf
-
-    return (OSError, tf.errors.OpError)
+def _seconds(folder: Path) -> list[int]:
+    """Returns when each file of events in a folder was begun, by its name."""
+    names = (re.match(rf"{EVENTS}\.(\d+)\.", path.name) for path in folder.glob(f"{EVENTS}.*"))
+    return [int(name[1]) for name in names if name]
 
 
 def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:

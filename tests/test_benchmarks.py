@@ -20,8 +20,8 @@ from paired import Interval, median, paired
 
 from models import BU_Net, Nano_U, Probe
 from monitoring import GroupedCovariance, NASMonitorCallback
-from monitoring.callback import _file_loggers
 from monitoring.covariance import batch_state
+from monitoring.folder import KINDS
 from monitoring.records import Measurement, summarise
 from monitoring.train_step import _Accumulator
 
@@ -279,7 +279,7 @@ def test_host_metrics(benchmark, channels):
 def test_logging(benchmark, tmp_path):
     """CSV, JSON Lines, TensorBoard and .npz of one record of 128 channels."""
     pair = summarise(Measurement(measured(128), "probe", "images", 0, 0))
-    loggers = _file_loggers(tmp_path)
+    loggers = [kind(tmp_path / name) for name, kind in KINDS.items()]
     times = []
 
     def write():

@@ -156,15 +156,15 @@ def test_the_command_line(trained, tmp_path, capsys):
 
 @pytest.mark.parametrize("build", [Nano_U, BU_Net])
 def test_half_precision_is_exported_as_float32_would_be(rng, build):
-    keras.utils.set_random_seed(0)  # some weights give one and the same answer everywhere
+    images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         model = build((24, 32, 3), (4, 8), 8)
-        images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
         model(images, training=True)
         content = convert(model, images)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert "CAST" not in operators(content)
-    expected, found = model.predict(images, verbose=0), run(content, images)
-    assert np.corrcoef(expected.ravel().astype("float32"), found.ravel())[0, 1] > 0.99
+    single = build((24, 32, 3), (4, 8), 8)
+    single.set_weights(model.get_weights())
+    assert content == convert(single, images)

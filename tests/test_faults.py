@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import replace
@@ -97,6 +98,38 @@ def test_records_wait_for_a_full_disk_and_no_half_line_is_left(pairs, tmp_path):
         assert (path / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
     assert shown(path) == shown(tmp_path / "expected")
     assert len(list((path / "arrays").glob("*.npz"))) == 5
+
+
+def test_a_disk_that_is_full_from_the_first_record_leaves_one_file_of_each(pairs, tmp_path):
+    folder_with(tmp_path / "expected", pairs)[0].close()
+    path, threads = tmp_path / "found", threading.active_count()
+    with no_file_over(0), pytest.warns(UserWarning, match="kept in memory"):
+        folder, unwritten = folder_with(path, pairs[:4])
+    assert threading.active_count() == threads
+    folder.write(*pairs[4])
+    folder.close()
+    assert not list(unwritten)
+    for name in LINES:
+        assert (path / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    assert shown(path) == shown(tmp_path / "expected")
+    assert len(list((path / "tensorboard").iterdir())) == 1
+
+
+def test_events_that_were_removed_alone_are_written_again(pairs, tmp_path):
+    folder_with(tmp_path / "expected", pairs)[0].close()
+    path = tmp_path / "found"
+    folder_with(path, pairs[:2])[0].close()
+    folder = LogFolder(path, Unwritten())
+    folder.start(2, 10)  # a second file, behind the first
+    folder.write(*pairs[2])
+    first, second = sorted((path / "tensorboard").iterdir())
+    second.unlink()
+    with pytest.warns(UserWarning, match="the pictures of .* until step 20"):
+        folder.write(*pairs[3])
+    folder.write(*pairs[4])
+    folder.close()
+    assert first.is_file()
+    assert shown(path) == shown(tmp_path / "expected")
 
 
 def test_a_disk_that_stays_full_is_said_at_the_end(pairs, tmp_path):
