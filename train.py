@@ -165,6 +165,26 @@ def prepared(args: argparse.Namespace):
     return None if found is None else prepare(found, resume=True)
 
 
+def trained(run) -> int:
+    """Trains a run that is prepared, and returns the exit code."""
+    from monitoring.files import DamagedFileError
+    from training.fit import fit
+
+    try:
+        # A bar for people, a line an epoch for files.
+        fit(run, verbose=1 if sys.stdout.isatty() else 2)
+    except DamagedFileError as error:
+        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    if (run.folder / "model_int8.refused.tflite").exists():
+        print("train.py: the INT8 file is refused; the network is trained", file=sys.stderr)
+        return 3
+    if run.missing:
+        print(f"train.py: error: not written: {'; '.join(run.missing)}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says, and returns the exit code."""
     args = parser().parse_args(arguments)
@@ -181,23 +201,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{args.resume} has finished: nothing is left to do")
             return 0
         written = f"what was written is in {run.folder}; --resume goes on with it"
-        from training.fit import fit
-
-        # A bar for people, a line an epoch for files.
-        fit(run, verbose=1 if sys.stdout.isatty() else 2)
-        if (run.folder / "model_int8.refused.tflite").exists():
-            print("train.py: the INT8 file is refused; the network is trained", file=sys.stderr)
-            return 3
-        if run.missing:
-            print(f"train.py: error: not written: {'; '.join(run.missing)}", file=sys.stderr)
-            return 1
+        return trained(run)
     except OSError as error:
         print(f"train.py: error: {one_line(error)}; {written}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

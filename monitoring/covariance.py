@@ -52,6 +52,33 @@ def batch_state(samples, shift) -> CovarianceState:
     return CovarianceState(ops.cast(count, "int32"), mean, scatter)
 
 
+def nonfinite_samples(samples, mean):
+    """Counts samples with a channel that is nan or infinite; looks only where a mean is.
+
+    Args:
+        samples: (..., samples, channels); axes before are units.
+        mean: What `batch_state` has found of them, (..., channels).
+
+    Returns:
+        Counts, (...), int32.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, np.nan]])
+        >>> int(nonfinite_samples(x, batch_state(x, x[0]).mean))
+        2
+    """
+
+    def counted():
+        sound = ops.all(ops.isfinite(samples), axis=-1)
+        return ops.sum(ops.cast(ops.logical_not(sound), "int32"), axis=-1)
+
+    def none():
+        return ops.zeros(ops.shape(mean)[:-1], "int32")
+
+    return ops.cond(ops.all(ops.isfinite(mean)), none, counted)
+
+
 def first_sample(activations):
     """Returns the first sample, (channels,), of activations (..., channels), 0 for nan and inf."""
     first = ops.reshape(activations, (-1, activations.shape[-1]))[0]

@@ -15,6 +15,10 @@ import numpy as np
 import yaml
 
 
+class DamagedFileError(ValueError):
+    """A file of a run is not what was written; the message names it."""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a path to write to, and puts the finished file in `path`'s place.
@@ -116,15 +120,15 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: It is damaged, lacks an array, or holds Python objects; it names the file.
+        DamagedFileError: It is damaged, lacks an array, or holds Python objects.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             return {name: held[name] for name in (held.files if names is None else names)}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}") from None
 
 
 def read_values(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -136,7 +140,7 @@ def read_values(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> 
 
     Raises:
         FileNotFoundError: It is not there.
-        ValueError: It is damaged, or asks for Python objects; it names the file.
+        DamagedFileError: It is damaged, or asks for Python objects.
     """
     kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
@@ -145,9 +149,9 @@ def read_values(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> 
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from None
+        raise DamagedFileError(f"{path}: cannot be read: {error}") from None
     except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not {kind}: {' '.join(str(error).split())}") from None
+        raise DamagedFileError(f"{path}: not {kind}: {' '.join(str(error).split())}") from None
     return {} if values is None else values
 
 

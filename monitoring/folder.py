@@ -69,7 +69,7 @@ class LogFolder:
         Raises:
             FileExistsError: The training begins with epoch 0, and the folder holds another
                 run's records.
-            ValueError: Its records are damaged.
+            DamagedFileError: Its records are damaged.
         """
         self._writes = first_process()
         path, earlier = self._path / "monitor.jsonl", []
@@ -131,7 +131,7 @@ class LogFolder:
         """Returns the window that was open at an epoch's end; empty where none was.
 
         Raises:
-            ValueError: Its file is damaged.
+            DamagedFileError: Its file is damaged.
         """
         try:
             return read_arrays(self._path / "window" / f"{epoch}.npz")

@@ -16,7 +16,8 @@ class GroupedCovariance:
 
     Attributes:
         units: Images or batches seen.
-        nonfinite: Those of them with an activation that is not finite.
+        nonfinite_units: Those of them with an activation that is not finite.
+        nonfinite_samples: Samples with one, where they were counted.
 
     Example:
         >>> import numpy as np
@@ -33,7 +34,7 @@ class GroupedCovariance:
     def __init__(self, channels: int):
         self.channels = channels
         self.size = 32 if channels <= 64 else 16
-        self.units = self.nonfinite = 0
+        self.units = self.nonfinite_units = self.nonfinite_samples = 0
         self.dtype = "float32"
         self._joined: CovarianceState | None = None
         # In float64 the groups of 2048 channels would take half a gigabyte.
@@ -61,7 +62,9 @@ class GroupedCovariance:
         """Bytes held."""
         return sum(part.nbytes for part in self._states)
 
-    def add_units(self, shift, count, mean, scatter, *, dtype: str = "float32") -> None:
+    def add_units(
+        self, shift, count, mean, scatter, *, dtype: str = "float32", nonfinite=0
+    ) -> None:
         """Adds the next units, at most as many as there are groups.
 
         Args:
@@ -70,16 +73,28 @@ class GroupedCovariance:
             mean: Relative to `shift`, (units, channels).
             scatter: (units, channels, channels).
             dtype: The activations' dtype, which decides how small a variance is none.
+            nonfinite: Samples that are not finite of each unit, a number or (units,).
+                Defaults to 0.
         """
         if not self.units:
             self.dtype = dtype
         rows = (self.units + np.arange(len(mean))) % self.size
         self._merge_rows(rows, _host_state(shift, count, mean, scatter))
         self.units += len(mean)
-        self.nonfinite += int((~np.isfinite(mean).all(axis=-1)).sum())
+        self.nonfinite_units += int((~np.isfinite(mean).all(axis=-1)).sum())
+        self.nonfinite_samples += int(np.sum(nonfinite))
 
     def add_groups(
-        self, shift, units: int, count, mean, scatter, *, dtype: str, nonfinite: int = 0
+        self,
+        shift,
+        units: int,
+        count,
+        mean,
+        scatter,
+        *,
+        dtype: str,
+        nonfinite_units: int,
+        nonfinite_samples: int,
     ) -> None:
         """Adds what was already accumulated by group elsewhere; groups without count are empty.
 
@@ -90,10 +105,11 @@ class GroupedCovariance:
             mean: Relative to `shift`, (groups, channels).
             scatter: (groups, channels, channels).
             dtype: The activations' dtype.
-            nonfinite: How many of the units held activations that are not finite. Defaults
-                to 0.
+            nonfinite_units: Units with activations that are not finite.
+            nonfinite_samples: Samples with one.
         """
-        self.nonfinite += nonfinite
+        self.nonfinite_units += nonfinite_units
+        self.nonfinite_samples += nonfinite_samples
         if not self.units:
             self.dtype = dtype
         rows = np.flatnonzero(count)

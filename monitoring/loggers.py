@@ -5,12 +5,12 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Protocol
 
-from monitoring.files import AppendedFile, whole_file, whole_lines
+from monitoring.files import AppendedFile, DamagedFileError, whole_file, whole_lines
 from monitoring.records import COLUMNS, ProbeRecord, ProbeSnapshot
 
 
@@ -43,6 +43,7 @@ class FileLogger(RecordLogger, Protocol):
 
         Raises:
             FileExistsError: The training begins with epoch 0, and the file is another run's.
+            DamagedFileError: The file is not what was written.
         """
 
     def removed(self) -> bool:
@@ -90,7 +91,7 @@ class _LinesLogger:
             self._refuse_others()
         elif self._file.path.exists():
             self.close()
-            kept = [line for line in whole_lines(self._file.path) if self._before(line, epoch)]
+            kept = list(self._earlier(epoch))
             with whole_file(self._file.path) as draft:
                 draft.write_text("".join(kept), encoding="utf-8", newline="")
             self._file.mode = "a"
@@ -99,8 +100,21 @@ class _LinesLogger:
         """Returns whether the file is no longer there, or is another one."""
         return self._file.removed()
 
+    def _earlier(self, epoch: int) -> Iterator[str]:
+        """Gives the lines that are to be kept when `epoch` begins anew."""
+        for number, line in enumerate(whole_lines(self._file.path), start=1):
+            try:
+                before = self._before(line, epoch)
+            except (ValueError, TypeError, LookupError) as error:
+                raise DamagedFileError(
+                    f"{self._file.path}, line {number}, is no record ({error}): the file is "
+                    "damaged, or of another version. Without that line the run can go on."
+                ) from None
+            if before:
+                yield line
+
     def _before(self, line: str, epoch: int) -> bool:
-        """Returns whether a line is to be kept when `epoch` begins anew."""
+        """Returns whether a line is of an earlier epoch, or of none."""
         raise NotImplementedError
 
     def _refuse_others(self) -> None:

@@ -153,12 +153,12 @@ def verdict(structure: ChannelStructure | None, samples: int) -> str:
 
     Returns:
         "ok", or a sentence: "not enough samples: ..." with the number that would do,
-        "activations are not finite", or why redundancy is undefined.
+        "activations, or their squares, are not finite", or why redundancy is undefined.
     """
     if structure is None:
         if samples < 2:
             return f"not enough samples: {samples} of at least 2"
-        return "activations are not finite"
+        return "activations, or their squares, are not finite"
     live, channels = len(structure.eigenvalues), len(structure.live)
     if channels == 1:
         return "one channel: redundancy needs two; build the model with enable_probes=True"

@@ -241,8 +241,11 @@ def _verdict(measurement: Measurement, structure: ChannelStructure | None) -> st
     total, plugin, estimate = measurement.redundancy
     said = verdict(structure, total.count)
     grouped = measurement.grouped
-    if grouped.nonfinite:
-        return f"{said} in {grouped.nonfinite} of {grouped.units} {measurement.source}"
+    if grouped.nonfinite_units:
+        return (
+            f"activations are not finite in {grouped.nonfinite_samples} of {total.count} samples, "
+            f"{grouped.nonfinite_units} of {grouped.units} {measurement.source}"
+        )
     if said != "ok":
         return said
     needed = enough_units(plugin, estimate, grouped.units, len(grouped.groups.count))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from monitoring.files import read_arrays, read_values
+from monitoring.files import DamagedFileError, read_arrays, read_values
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
 SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -51,7 +51,8 @@ def read_run(folder: str | Path) -> RunFolder:
 
     Raises:
         FileNotFoundError: There is no folder, or there are no records in it.
-        ValueError: A line of monitor.jsonl, but for a torn last one, is no record.
+        DamagedFileError: A line of monitor.jsonl, but for a torn last one, is no record, or
+            another file is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -86,7 +87,7 @@ def read_run(folder: str | Path) -> RunFolder:
 def _mapping(path: Path) -> dict:
     values = read_values(path) if path.is_file() else {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping. Received: {type(values).__name__}")
+        raise DamagedFileError(f"{path}: expected a mapping. Received: {type(values).__name__}")
     return values
 
 
@@ -129,7 +130,7 @@ def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord
         The records, and a note where a killed run has left half a line, or not all are read.
 
     Raises:
-        ValueError: A line, but for a torn last one, is no record.
+        DamagedFileError: A line, but for a torn last one, is no record.
     """
     found: list[ProbeRecord] = []
     lines, stride = _thinned(path, limit)
@@ -141,7 +142,7 @@ def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord
             if not line.endswith("\n"):
                 return found, [*notes, f"{path.name}: its last line is torn and was left out"]
             said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
-            raise ValueError(
+            raise DamagedFileError(
                 f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
                 "another version. Without that line the rest can be read."
             ) from None
@@ -190,4 +191,4 @@ def read_history(path: Path) -> dict[str, list[float]]:
     try:
         return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no log of Keras: {error}") from None
+        raise DamagedFileError(f"{path} is no log of Keras: {error}") from None

@@ -3,7 +3,7 @@
 import keras
 from keras import backend
 
-from monitoring.covariance import batch_state, first_sample
+from monitoring.covariance import batch_state, first_sample, nonfinite_samples
 from monitoring.grouped import GroupedCovariance
 from monitoring.images import filled, image_batches
 from monitoring.inference import folded_batch_normalization
@@ -54,9 +54,14 @@ class ImagesTap:
                     grouped[name] = GroupedCovariance(mean.shape[-1])
                 dtype = self._states.dtypes[name]
                 for at in range(0, length, grouped[name].size):
-                    part = slice(at, at + grouped[name].size)
+                    part = slice(at, min(at + grouped[name].size, length))
                     grouped[name].add_units(
-                        parts["shift"], parts["count"], mean[part], scatter[part], dtype=dtype
+                        parts["shift"],
+                        parts["count"],
+                        mean[part],
+                        scatter[part],
+                        dtype=dtype,
+                        nonfinite=parts["nonfinite"][part],
                     )
         if not grouped:
             raise ValueError("Expected at least one image to measure. Received: none")
@@ -94,5 +99,7 @@ class _ImageStates(keras.Model):
         for name, samples in found.items():
             self.dtypes[name] = backend.standardize_dtype(samples.dtype)
             shift = first_sample(samples)
-            states[name] = {"shift": shift, **batch_state(samples, shift)._asdict()}
+            state = batch_state(samples, shift)
+            nonfinite = nonfinite_samples(samples, state.mean)
+            states[name] = {"shift": shift, "nonfinite": nonfinite, **state._asdict()}
         return states

@@ -13,7 +13,13 @@ import keras
 import numpy as np
 from keras import backend, ops
 
-from monitoring.covariance import CovarianceState, batch_state, first_sample, merge_states
+from monitoring.covariance import (
+    CovarianceState,
+    batch_state,
+    first_sample,
+    merge_states,
+    nonfinite_samples,
+)
 from monitoring.grouped import GroupedCovariance
 from monitoring.regularizer import batch_redundancy
 from monitoring.watched import Watched
@@ -291,9 +297,10 @@ class _Accumulator:
             "shift": (channels,),
             "within": (),
             "seen": (),
-            "nonfinite": (),
+            "nonfinite_units": (),
+            "nonfinite_samples": (),
         }
-        integers = ("count", "seen", "nonfinite")
+        integers = ("count", "seen", "nonfinite_units", "nonfinite_samples")
         self._variables = {
             name: tf.Variable(
                 tf.zeros(shape, tf.int64 if name in integers else tf.float32), trainable=False
@@ -315,7 +322,9 @@ class _Accumulator:
         shift = tf.where(first, start, held["shift"])
         batch = batch_state(samples, shift)
         batch = batch._replace(count=tf.cast(batch.count, tf.int64))
+        nonfinite = nonfinite_samples(samples, batch.mean)
         if several:
+            nonfinite = replica.all_reduce(tf.distribute.ReduceOp.SUM, nonfinite)
             batch = _joined(batch, replica)
             if tf.get_static_value(replica.replica_id_in_sync_group) != 0:
                 return  # the first one writes for all
@@ -327,7 +336,8 @@ class _Accumulator:
         held["shift"].assign(shift)
         held["seen"].assign_add(tf.ones((), tf.int64))
         finite = tf.reduce_all(tf.math.is_finite(batch.mean))
-        held["nonfinite"].assign_add(tf.cast(~finite, tf.int64))
+        held["nonfinite_units"].assign_add(tf.cast(~finite, tf.int64))
+        held["nonfinite_samples"].assign_add(tf.cast(nonfinite, tf.int64))
 
     def twin(self):
         """Returns an empty accumulator of the same size, and samples as a batch brings."""
@@ -353,7 +363,8 @@ class _Accumulator:
             held["mean"],
             held["scatter"],
             dtype=self.dtype,
-            nonfinite=int(held["nonfinite"]),
+            nonfinite_units=int(held["nonfinite_units"]),
+            nonfinite_samples=int(held["nonfinite_samples"]),
         )
         trace = np.trace(grouped.joined().scatter) if grouped.units else 0.0
         drift = 1.0 - float(held["within"]) / trace if trace > 0 else np.nan

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDS = 1_000_000
 FILES = 1_000_000
 STEPS = 5_000
+INPUTS = 2_000
 LONG_RUN = """
 import resource, sys, time
 import keras, numpy as np
@@ -53,24 +54,16 @@ print(*(f"{np.median(part) * 1e3:.2f}" for part in (each[fifth : 2 * fifth], eac
 """
 
 
-def kills(count: int) -> str:
-    """Runs the kill -9 test so many times."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+def tests(name: str, only: str, **environment: str) -> str:
+    """Runs some tests of a file in their long version, and returns pytest's last line."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", only]
     done = subprocess.run(
-        [*command, "tests/test_resume.py", "-k", "moment"],
+        [*command, *(f"tests/{part}" for part in name.split())],
         cwd=ROOT,
-        env={**os.environ, "PROBE_ZOO_KILLS": str(count)},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
-    return done.stdout.strip().splitlines()[-1]
-
-
-def widest() -> str:
-    """Runs the tests of very many channels with 4096."""
-    command = [sys.executable, "-m", "pytest", "-q", "tests/test_numbers.py", "-k", "many"]
-    environment = {**os.environ, "PROBE_ZOO_WIDEST": "4096"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
 
 
@@ -148,10 +141,17 @@ def many_files() -> str:
 
 def main() -> None:
     """Prints the rows."""
-    print(
-        f"kill -9, twice a run: {kills(int(os.environ.get('PROBE_ZOO_KILLS', '50')))}", flush=True
+    kills, inputs = os.environ.get("PROBE_ZOO_KILLS", "50"), str(INPUTS)
+    killed = tests("test_resume.py", "moment", PROBE_ZOO_KILLS=kills)
+    print(f"{kills} runs, every other one killed twice: {killed}", flush=True)
+    fuzzed = tests(
+        "test_fuzz.py test_dirty_images.py",
+        "damaged or split or configuration",
+        PROBE_ZOO_EXAMPLES=inputs,
     )
-    print(f"4096 channels: {widest()}", flush=True)
+    print(f"{INPUTS:,} inputs to each fuzzer: {fuzzed}", flush=True)
+    widest = tests("test_numbers.py", "many", PROBE_ZOO_WIDEST="4096")
+    print(f"4096 channels: {widest}", flush=True)
     for source in ("images", "batches"):
         print(f"{STEPS} steps, measured every 10th, {source}: {long_run(source)}", flush=True)
     print(f"{FILES:,} files: {many_files()}", flush=True)

@@ -1,6 +1,7 @@
 """Images as people have them: read as a viewer shows them, or refused in a line that names them."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from training.images import IGNORED, read_images, read_split
 
 SIZE = (24, 32)
+EXAMPLES = int(os.environ.get("PROBE_ZOO_EXAMPLES", "200"))
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -154,7 +156,7 @@ def test_what_is_besides_the_value_to_ignore_must_be_dark_or_bright(tmp_path, va
         read_split(tmp_path, SIZE, ignore_value=128)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(sorted(READABLE)),
     cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), max_size=4),

@@ -23,7 +23,7 @@ from monitoring.runs import read_run, read_snapshots
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """\
-model: {filters: [2, 4], bottleneck: 4, probes: [encoder, bottleneck]}
+model: {filters: [2], bottleneck: 3, probes: [encoder, bottleneck]}
 nas: {enabled: true, monitor_images: 16}
 training: {epochs: 3, batch_size: 40}
 """

@@ -1,6 +1,7 @@
 """Configurations and records that nobody would write: read rightly, or refused in a line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from monitoring.covariance import CovarianceState, batch_state, merge_states
 from monitoring.runs import read_run
 from training.config import Config, read_config
 
-LAX = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = int(os.environ.get("PROBE_ZOO_EXAMPLES", "150"))
+LAX = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 TREES = st.recursive(
     SCALARS,

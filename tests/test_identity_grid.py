@@ -14,7 +14,7 @@ from monitoring import NASMonitorCallback
 SIZE = (24, 32, 3)
 NETWORKS = {
     "nano_u": lambda: Nano_U(SIZE, (4, 8, 16), 16, enable_probes=True),
-    "bu_net": lambda: BU_Net(SIZE, (8, 16), 16, enable_probes=True),
+    "bu_net": lambda: BU_Net(SIZE, (8,), 8, enable_probes=True),
 }
 
 
@@ -34,6 +34,7 @@ def trained(network, monitor, options):
     model = NETWORKS[network]()
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(1e-2), loss, **options)
+    model.optimizer.build(model.trainable_variables)  # else every step is traced twice
     history = model.fit(
         *(images, masks),
         batch_size=4,

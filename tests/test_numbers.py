@@ -38,7 +38,7 @@ def test_images_that_are_not_finite_are_counted(images, bad, place):
     spoiled = images.copy()
     spoiled[place] = spoiled[15, 2] = bad
     record = fit(NASMonitorCallback(spoiled, ["wide"]), images)[-1]
-    assert record.verdict == "activations are not finite in 2 of 16 images"
+    assert record.verdict == "activations are not finite in 2 of 80 samples, 2 of 16 images"
     assert np.isnan([record.redundancy_score, record.trace, record.effective_rank]).all()
 
 
@@ -58,7 +58,7 @@ def test_batches_that_are_not_finite_are_counted_and_the_next_window_is_right(im
             self.epoch = epoch
 
     spoiled = fit(NASMonitorCallback(None, ["wide"]), images, epochs=2, callbacks=[Spoil()])
-    assert spoiled[0].verdict == "activations are not finite in 2 of 4 batches"
+    assert spoiled[0].verdict == "activations are not finite in 40 of 80 samples, 2 of 4 batches"
     sound = fit(NASMonitorCallback(None, ["wide"]), images, epochs=2)
     assert spoiled[1].trace == pytest.approx(sound[1].trace, rel=1e-6)
     assert spoiled[1].verdict == sound[1].verdict
@@ -97,6 +97,12 @@ def test_one_channel_and_very_many(images, given, channels):
         assert "one channel" in record.verdict
 
 
+def test_squares_that_overflow_are_said(images):
+    record = fit(NASMonitorCallback(images * 1e25, ["wide"]), images)[-1]
+    assert record.verdict == "activations, or their squares, are not finite"
+    assert np.isnan([record.redundancy_score, record.trace]).all()
+
+
 def test_overflow_in_half_precision_is_said(images):
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
@@ -106,4 +112,5 @@ def test_overflow_in_half_precision_is_said(images):
     model.get_layer("wide").set_weights([np.full((2, 3), 6e4), np.zeros(3)])
     monitor = NASMonitorCallback(np.abs(images) + 10, ["wide"])
     model.fit(images, np.zeros((16, 5, 1)), epochs=1, verbose=0, callbacks=[monitor])
-    assert monitor.records[0].verdict == "activations are not finite in 16 of 16 images"
+    said = "activations are not finite in 80 of 80 samples, 16 of 16 images"
+    assert monitor.records[0].verdict == said

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from training.checkpoint import Checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("PROBE_ZOO_KILLS", "5"))
 SETTINGS = """\
-model: {filters: [2, 4], bottleneck: 4, probes: [encoder, bottleneck]}
+model: {filters: [2], bottleneck: 3, probes: [encoder, bottleneck]}
 nas: {enabled: true, monitor_images: 16}
 training:
   {epochs: 6, batch_size: 40, schedule: plateau, plateau_patience: 1, early_stopping_patience: 4}
@@ -38,6 +39,10 @@ def command(*options) -> list:
 def start(*options) -> subprocess.Popen:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(command(*options), cwd=ROOT, **quiet)
+
+
+class Killed(BaseException):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +110,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_stopped(kill, whole, config, t
     expected, seconds = whole
     folder, moment = tmp_path / "run", random.Random(kill)
     process = start("--config", config, "--output", folder)
-    for _ in range(2):  # the run, and its first resumption
+    for _ in range(1 + kill % 2):  # the run, and of every other its first resumption
         time.sleep(moment.uniform(0.2, 0.95) * seconds)
         if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -165,10 +170,6 @@ def test_a_checkpoint_of_another_model_or_a_torn_one_is_refused(tmp_path):
         Checkpoint(tmp_path, []).restore(compiled(2))
 
 
-class Killed(BaseException):
-    pass
-
-
 class Kill(keras.callbacks.Callback):
     """Ends the third epoch, after two batches, as a crash would."""
 
@@ -189,10 +190,12 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
 
     def fit(name: str, *more) -> NASMonitorCallback:
         keras.utils.set_random_seed(0)
-        model = Nano_U((24, 32, 3), (2, 4), 4, enable_probes=True)
+        layers = [keras.layers.Dense(width, "relu", name=f"layer_{width}") for width in (3, 4)]
+        model = keras.Sequential([keras.Input((24, 32, 3)), *layers, keras.layers.Dense(1)])
         model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
         monitor = NASMonitorCallback(
             images[:8] if given else None,
+            ["layer_3", "layer_4"],
             monitor_frequency=frequency,
             log_frequency=every,
             log_dir=tmp_path / name,
@@ -220,24 +223,29 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
     assert scalars(tmp_path / "killed") == scalars(tmp_path / "whole")
 
 
+def killed_after(last: int):
+    """Returns what ends a training when its checkpoint of an epoch is written."""
+    given = Checkpoint.on_epoch_end
+
+    def on_epoch_end(self, epoch, logs=None):
+        given(self, epoch, logs)
+        if epoch == last:
+            raise Killed
+
+    return on_epoch_end
+
+
 def test_an_open_window_and_the_seconds_go_on_where_train_was_killed(tmp_path, monkeypatch):
     settings = {
         "config": tmp_path / "run.yaml",
         "nas_config": {"monitor_images": 0, "log_frequency": 3},
         "verbose": 0,
     }
-    settings["config"].write_text(SETTINGS)
+    settings["config"].write_text(SETTINGS.replace(", early_stopping_patience: 4", ""))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(output=whole, **settings)
-    given = Checkpoint.on_epoch_end
-
-    def on_epoch_end(self, epoch, logs=None):
-        given(self, epoch, logs)
-        if epoch == 1:
-            raise Killed
-
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "on_epoch_end", on_epoch_end)
+        patched.setattr(Checkpoint, "on_epoch_end", killed_after(1))
         with pytest.raises(Killed):
             train(output=killed, **settings)
     with np.load(killed / "checkpoint" / "last.npz", allow_pickle=False) as held:
@@ -245,10 +253,45 @@ def test_an_open_window_and_the_seconds_go_on_where_train_was_killed(tmp_path, m
     train(resume=killed, verbose=0)
     for name in ("history.csv", "monitor.csv", "monitor.jsonl"):
         assert rows(killed / name) == rows(whole / name)
-    assert [row["epoch"] for row in rows(killed / "monitor.jsonl")] == [2, 2, 2, 5, 5, 5]
+    assert [row["epoch"] for row in rows(killed / "monitor.jsonl")] == [2, 2, 5, 5]
     evaluation = json.loads((killed / "evaluation.json").read_text())
     waited = evaluation["monitoring_seconds"] - evaluation["monitoring_seconds_estimated"]
     assert waited > before > 0
+
+
+@pytest.fixture(scope="module")
+def killed(config, tmp_path_factory):
+    """A run that was killed after its second epoch."""
+    folder = tmp_path_factory.mktemp("runs") / "killed"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Checkpoint, "on_epoch_end", killed_after(1))
+        with pytest.raises(Killed):
+            train(config=config, output=folder, verbose=0)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        ("checkpoint/last.npz", lambda whole: whole[: len(whole) // 2]),
+        ("checkpoint/best.npz", lambda whole: b""),
+        ("monitor.jsonl", lambda whole: whole.replace(b"{", b"[", 1)),
+        ("monitor.csv", lambda whole: b"\n" + whole),
+        ("history.csv", lambda whole: whole.replace(b"\n", b"\n\n", 1)),
+        ("arrays/probe_encoder_1-00000000.npz", lambda whole: bytes(len(whole))),
+    ],
+)
+def test_a_damaged_file_of_a_stopped_run_is_named_in_a_line(killed, tmp_path, capsys, name, damage):
+    folder = tmp_path / "run"
+    shutil.copytree(killed, folder)
+    path = folder / name
+    path.write_bytes(damage(path.read_bytes()))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["--resume", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert str(path) in said and said.count("\n") == 1
+    assert path.read_bytes() == before[path]
 
 
 def test_a_window_of_other_layers_or_a_torn_one_is_refused(tmp_path, rng):

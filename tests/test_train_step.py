@@ -299,7 +299,7 @@ def small(name):
     "name, options",
     [
         *(("nano_u", options) for options in OPTIONS[:3]),
-        *(("bu_net", options) for options in (OPTIONS[0], OPTIONS[1], OPTIONS[3])),
+        *(("bu_net", options) for options in OPTIONS[:2]),  # under XLA: test_identity_grid.py
     ],
     ids=str,
 )
@@ -316,6 +316,7 @@ def test_training_is_identical_to_the_bit(name, options):
             keras.losses.BinaryCrossentropy(from_logits=True),
             **options,
         )
+        model.optimizer.build(model.trainable_variables)  # else every step is traced twice
         history = model.fit(
             *(images, masks),
             batch_size=4,

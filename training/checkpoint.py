@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from monitoring import NASMonitorCallback
-from monitoring.files import Unwritten, read_arrays, whole_file
+from monitoring.files import DamagedFileError, Unwritten, read_arrays, whole_file
 
 # Not HDF5: on a full disk it ends the process on some later day, at exit.
 BEST, LAST = "best.npz", "last.npz"
@@ -65,11 +65,21 @@ class Checkpoint(keras.callbacks.Callback):
             The epoch to go on with; 0 where there is no checkpoint.
 
         Raises:
-            ValueError: The checkpoint is damaged, or of another model.
+            DamagedFileError: The checkpoint is damaged, or of another model.
         """
         path = self._folder / LAST
         if not path.is_file():
             return 0
+        try:
+            return self._restored(path, model)
+        except (ValueError, LookupError) as error:
+            known = isinstance(error, DamagedFileError)
+            said = error if known else f"{path} is no checkpoint: {error}"
+            raise DamagedFileError(
+                f"{said}. Without the folder {self._folder} the run starts over"
+            ) from None
+
+    def _restored(self, path: Path, model: keras.Model) -> int:
         held = read_arrays(path)
         state = json.loads(str(held.pop("state")))
         arrays = [held[str(number)] for number in range(len(held))]
@@ -77,7 +87,9 @@ class Checkpoint(keras.callbacks.Callback):
         variables = _variables(model)
         found = [tuple(array.shape) for array in arrays]
         if found != [tuple(variable.shape) for variable in variables]:
-            raise ValueError(f"Checkpoint {path} is of another model than the run's configuration")
+            raise DamagedFileError(
+                f"Checkpoint {path} is of another model than the run's configuration"
+            )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self._best, self.seconds = state["best"], state["seconds"]

@@ -10,7 +10,7 @@ import numpy as np
 from models.cost import model_cost
 from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
-from monitoring.files import Unwritten, whole_file, whole_lines
+from monitoring.files import DamagedFileError, Unwritten, whole_file, whole_lines
 from monitoring.runs import read_history
 from training.check import load
 from training.checkpoint import Checkpoint, HistoryLog
@@ -295,7 +295,11 @@ def _kept_history(path: Path, first: int) -> dict[str, list[float]]:
     """Drops an epoch and later ones from Keras' log, and returns what is left of it."""
     if not first:
         return {}
-    kept = [line for line in whole_lines(path) if line[0] == "e" or int(line.split(",")[0]) < first]
+    try:
+        lines = whole_lines(path)
+        kept = [line for line in lines if line[0] == "e" or int(line.split(",")[0]) < first]
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is no log of Keras: {error}") from None
     with whole_file(path) as draft:
         draft.write_text("".join(kept), encoding="utf-8", newline="")
     return _without_epoch(read_history(path))
