@@ -73,29 +73,25 @@ class AppendedFile:
         return not self.path.exists() or not self.path.stat().st_size
 
     def removed(self) -> bool:
-        """Returns whether what was appended is no longer there, or under another file."""
-        try:
-            found = os.stat(self.path)
-        except FileNotFoundError:
-            return True
-        return self._file is not None and not os.path.samestat(os.fstat(self._file.fileno()), found)
+        """Returns whether the file was there, and is no longer."""
+        return self.mode == "a" and not self.path.exists()
 
     def append(self, content: bytes) -> None:
         """Adds a piece to the file.
 
         Raises:
-            OSError: It does not fit, or the file was removed; what was there is as it was.
+            OSError: It does not fit; what was there is as it was. Or the file was removed, or
+                another one put in its place, which the next call goes on with.
         """
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = io.FileIO(self.path, self.mode)
             self.mode = "a"
-        elif self.removed():
-            self.close()
-            raise FileNotFoundError(errno.ENOENT, "it was removed", str(self.path))
         descriptor = self._file.fileno()
         end = os.fstat(descriptor).st_size
         try:
+            if not os.path.samestat(os.fstat(descriptor), os.stat(self.path)):
+                raise FileNotFoundError(errno.ENOENT, "another file is in its place")
             while content:
                 content = content[self._file.write(content) :]
         except OSError:

@@ -97,7 +97,7 @@ class _LinesLogger:
             self._file.mode = "a"
 
     def removed(self) -> bool:
-        """Returns whether the file is no longer there, or is another one."""
+        """Returns whether the file is no longer there."""
         return self._file.removed()
 
     def _earlier(self, epoch: int) -> Iterator[str]:

@@ -48,7 +48,8 @@ class TensorBoardLogger:
 
     def removed(self) -> bool:
         """Returns whether the folder, or the file that is open, is no longer there."""
-        return not self._folder.is_dir() if self._file is None else self._file.removed()
+        there = self._folder.is_dir()
+        return not there or (self._file is not None and self._file.removed())
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
         """Writes one probe's events; without a snapshot no images."""

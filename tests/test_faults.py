@@ -132,6 +132,37 @@ def test_events_that_were_removed_alone_are_written_again(pairs, tmp_path):
     assert shown(path) == shown(tmp_path / "expected")
 
 
+@pytest.mark.parametrize("name", LINES)
+def test_a_file_that_an_editor_has_put_in_the_place_is_gone_on_with(pairs, tmp_path, name):
+    folder_with(tmp_path / "expected", pairs)[0].close()
+    path = tmp_path / "found"
+    folder, unwritten = folder_with(path, pairs[:2])
+    shutil.copy(path / name, tmp_path / "edited")
+    (tmp_path / "edited").replace(path / name)
+    with pytest.warns(UserWarning, match="another file is in its place") as said:
+        for pair in pairs[2:]:
+            folder.write(*pair)
+        folder.close()
+    assert len(said) == 1 and not list(unwritten)
+    assert (path / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+
+
+def test_a_full_disk_after_a_resumption_costs_no_picture(pairs, tmp_path):
+    folder_with(tmp_path / "expected", pairs)[0].close()
+    path = tmp_path / "found"
+    folder_with(path, pairs[:2])[0].close()
+    unwritten = Unwritten()
+    folder = LogFolder(path, unwritten)
+    folder.start(2, 10)
+    with no_file_over(0), pytest.warns(UserWarning, match="kept in memory"):
+        folder.write(*pairs[2])
+        folder.write(*pairs[3])
+    folder.write(*pairs[4])
+    folder.close()
+    assert not list(unwritten)
+    assert shown(path) == shown(tmp_path / "expected")
+
+
 def test_a_disk_that_stays_full_is_said_at_the_end(pairs, tmp_path):
     with no_file_over(0), pytest.warns(UserWarning, match="kept in memory") as said:
         folder, unwritten = folder_with(tmp_path, pairs)
