@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from monitoring.files import DamagedFileError, read_arrays, read_values
+from monitoring.files import DamagedFileError, read_arrays, read_values, whole_lines
 from monitoring.records import ProbeRecord, ProbeSnapshot
 
 SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 LIMIT = 2048  # records of a probe that a report or a comparison reads
 TEXTS = ("probe", "source", "verdict")
+TORN = "its last line is torn and was left out"
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,16 @@ def read_run(folder: str | Path) -> RunFolder:
     for there, said in ((config, "settings"), (evaluation, "scores: the run did not end")):
         if not there.is_file():
             notes.append(f"no {there.name}, so no {said}")
+    history = folder / "history.csv"
+    if history.is_file() and not (history.read_bytes() or b"\n").endswith(b"\n"):
+        notes.append(f"{history.name}: {TORN}")
     return RunFolder(
         folder,
         records,
         _mapping(config),
         _mapping(evaluation),
         _mapping(folder / "export.json"),
-        read_history(folder / "history.csv"),
+        read_history(history),
         tuple(notes),
     )
 
@@ -140,7 +144,7 @@ def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord
             found.append(_record(json.loads(line)))
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             if not line.endswith("\n"):
-                return found, [*notes, f"{path.name}: its last line is torn and was left out"]
+                return found, [*notes, f"{path.name}: {TORN}"]
             said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
             raise DamagedFileError(
                 f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
@@ -183,11 +187,17 @@ def _record(values: Mapping) -> ProbeRecord:
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """Reads {column: a value an epoch} of Keras' log; empty where there is none."""
+    """Reads {column: a value an epoch} of Keras' log, without half a last line.
+
+    Returns:
+        The columns; empty where there is no log.
+
+    Raises:
+        DamagedFileError: A value is no number.
+    """
     if not path.is_file():
         return {}
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if None not in row.values()]
+    rows = list(csv.DictReader(whole_lines(path)))
     try:
         return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     except (TypeError, ValueError, KeyError) as error:

@@ -63,6 +63,18 @@ def test_a_torn_last_line_is_left_out_and_said(folder):
     assert "torn" in run.notes[0]
 
 
+@pytest.mark.parametrize("left", ["2,0.1", "2,"])
+def test_a_torn_line_of_history_is_left_out_and_said(folder, left):
+    path, _ = folder
+    (path / "history.csv").write_text("epoch,loss\n0,0.5\n1,0.25\n" + left)
+    run = read_run(path)
+    assert run.history == {"epoch": [0, 1], "loss": [0.5, 0.25]}
+    assert run.notes[-1] == "history.csv: its last line is torn and was left out"
+    (path / "history.csv").write_text("epoch,loss\n0,0.5\n1,oh\n")
+    with pytest.raises(ValueError, match="history.csv is no log of Keras"):
+        read_run(path)
+
+
 def test_a_broken_line_in_the_middle_is_an_error_that_names_it(folder):
     path, _ = folder
     file = path / "monitor.jsonl"

@@ -197,7 +197,7 @@ def compile_for_masks(model: keras.Model, optimizer: keras.optimizers.Optimizer)
     # The mean is over pixels that count; without weights all of them do.
     loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     model.compile(optimizer, loss, weighted_metrics=[keras.metrics.BinaryIoU(**METRIC)])
-    # TensorFlow traces a step that makes variables twice, for ten seconds more.
+    # TensorFlow traces a step that makes variables twice, and takes twice as long to start.
     optimizer.build(model.trainable_variables)
 
 
