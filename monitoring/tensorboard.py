@@ -105,6 +105,7 @@ class TensorBoardLogger:
             event.wall_time = time.time()
             RecordWriter(content).write(event.SerializeToString())
         self._file.append(content.getvalue())
+        self._purge = None
 
 
 def _seconds(folder: Path) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from monitoring.files import Unwritten
-from monitoring.folder import LogFolder
+from monitoring.folder import KINDS, LogFolder
 from monitoring.grouped import GroupedCovariance
 from monitoring.records import Measurement, summarise
 from monitoring.runs import read_run, read_snapshots
@@ -161,6 +161,15 @@ def test_a_full_disk_after_a_resumption_costs_no_picture(pairs, tmp_path):
     folder.close()
     assert not list(unwritten)
     assert shown(path) == shown(tmp_path / "expected")
+
+
+def test_a_logger_that_is_used_again_and_again_shows_all(pairs, tmp_path):
+    logger = KINDS["tensorboard"](tmp_path / "tensorboard")
+    for pair in pairs:
+        logger.write(*pair)
+        logger.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == len(pairs)
+    assert [step for step, _ in shown(tmp_path)] == [0, 10, 20, 30, 40]
 
 
 def test_a_disk_that_stays_full_is_said_at_the_end(pairs, tmp_path):

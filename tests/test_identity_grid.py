@@ -14,7 +14,7 @@ from monitoring import NASMonitorCallback
 SIZE = (24, 32, 3)
 NETWORKS = {
     "nano_u": lambda: Nano_U(SIZE, (4, 8, 16), 16, enable_probes=True),
-    "bu_net": lambda: BU_Net(SIZE, (8,), 8, enable_probes=True),
+    "bu_net": lambda: BU_Net(SIZE, (8, 16), 16, enable_probes=True),
 }
 
 

@@ -226,13 +226,14 @@ def test_nothing_of_a_probe_is_left_in_an_int8_export(name, rng, tmp_path, capfd
     operators, answer = run_int8(export_int8(plain, tmp_path / "plain.tflite", images), images[0])
     assert operators["DEPTHWISE_CONV_2D"] >= 14
     assert np.unique(answer).size > 2
-    probed = build(name, ("encoder", "bottleneck", "decoder"))
-    probed.set_weights(plain.get_weights())
-    content = export_int8(probed, tmp_path / "probed.tflite", images)
-    assert b"probe" not in content.lower()
-    probed_operators, probed_answer = run_int8(content, images[0])
-    assert probed_operators == operators
-    np.testing.assert_array_equal(probed_answer, answer)
+    for number, setting in enumerate(SETTINGS[1:]):
+        probed = build(name, setting)
+        probed.set_weights(plain.get_weights())
+        content = export_int8(probed, tmp_path / f"{number}.tflite", images)
+        assert b"probe" not in content.lower(), setting
+        probed_operators, probed_answer = run_int8(content, images[0])
+        assert probed_operators == operators, setting
+        np.testing.assert_array_equal(probed_answer, answer)
     capfd.readouterr()
 
 
