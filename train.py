@@ -167,7 +167,7 @@ def prepared(args: argparse.Namespace):
 
 def trained(run) -> int:
     """Trains a run that is prepared, and returns the exit code."""
-    from monitoring.files import DamagedFileError
+    from monitoring.records.files import DamagedFileError
     from training.fit import fit
 
     try:

@@ -4,10 +4,10 @@
 that builds the network.
 """
 
-from models.bu_net import BU_Net
-from models.nano_u import Nano_U
-from models.probes import Probe, probe_names, side_model
-from models.quantization import quantization_aware
+from .bu_net import BU_Net
+from .nano_u import Nano_U
+from .probes import Probe, probe_names, side_model
+from .quantization.network import quantization_aware
 
 MODELS = {"nano_u": Nano_U, "bu_net": BU_Net}
 

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from models import MODELS
-from models.cost import ModelCost, model_cost
 from training.console import Parser, numbers, one_line
+
+from . import MODELS
+from .cost import ModelCost, model_cost
 
 
 def parser() -> argparse.ArgumentParser:

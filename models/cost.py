@@ -9,8 +9,8 @@ from math import prod
 import keras
 from keras import layers as kl
 
-from models.fake_quant import FakeQuantize, added_parameters
-from models.probes import Probe
+from .probes import Probe
+from .quantization.fake_quant import FakeQuantize, added_parameters
 
 CONVOLUTIONS = (kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.DepthwiseConv1D, kl.DepthwiseConv2D)
 TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from models.blocks import check_input_shape, check_widths, stage, upsample
-from models.probes import add_probe, probe_groups
+from .blocks import check_input_shape, check_widths, stage, upsample
+from .probes import add_probe, probe_groups
 
 
 def Nano_U(

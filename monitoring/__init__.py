@@ -1,11 +1,11 @@
 """The instrument: what each layer's channels do, measured while a Keras model trains."""
 
-from monitoring.callback import NASMonitorCallback
-from monitoring.covariance import CovarianceState, RunningCovariance
-from monitoring.grouped import GroupedCovariance
-from monitoring.metrics import ChannelMetrics, channel_metrics, covariance_redundancy
-from monitoring.records import ProbeRecord, ProbeSnapshot
-from monitoring.watch import watch
+from .callback import NASMonitorCallback
+from .records.record import ProbeRecord, ProbeSnapshot
+from .statistics.covariance import CovarianceState, RunningCovariance
+from .statistics.grouped import GroupedCovariance
+from .statistics.metrics import ChannelMetrics, channel_metrics, covariance_redundancy
+from .watch import watch
 
 __all__ = [
     "ChannelMetrics",

@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from training import decide
+from training import commands as decide
 from training.analyze import analyze
-from training.check import TOLERANCE
 from training.console import Parser, numbers, one_line
+from training.projection_check import TOLERANCE
 
 COMMANDS = {
     "advise": decide.advise,

@@ -9,22 +9,19 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from monitoring.files import Unwritten
-from monitoring.folder import LogFolder
-from monitoring.grouped import GroupedCovariance
-from monitoring.loggers import ConsoleLogger, RecordLogger
-from monitoring.processes import first_process, refuse_what_keras_cannot
-from monitoring.records import (
-    Measurement,
-    ProbeRecord,
-    ignoring_nan,
-    metric_lists,
-    summarise,
-)
-from monitoring.taps import ImagesTap
-from monitoring.train_step import TrainStepTap
-from monitoring.watched import Watched
-from monitoring.worker import Worker
+from .loggers.console import ConsoleLogger
+from .loggers.folder import LogFolder
+from .loggers.protocol import RecordLogger
+from .records.files import Unwritten
+from .records.measurement import Measurement, summarise
+from .records.metric_lists import ignoring_nan, metric_lists
+from .records.record import ProbeRecord
+from .statistics.grouped import GroupedCovariance
+from .taps.distribution import first_process, refuse_what_keras_cannot
+from .taps.images_tap import ImagesTap
+from .taps.train_step import TrainStepTap
+from .taps.watched import Watched
+from .worker import Worker
 
 START = -1  # the epoch of the null line, measured before the first step
 

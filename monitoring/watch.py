@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import keras
 
-from monitoring.loggers import print_table
-from monitoring.records import Measurement, ProbeRecord, summarise
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
+from .loggers.console import print_table
+from .records.measurement import Measurement, summarise
+from .records.record import ProbeRecord
+from .taps.images_tap import ImagesTap
+from .taps.watched import Watched
 
 
 def watch(

@@ -10,7 +10,7 @@ import numpy as np
 
 from models import Probe
 from monitoring import NASMonitorCallback, RunningCovariance, channel_metrics
-from monitoring.structure import effective_rank, redundancy_score
+from monitoring.statistics.structure import effective_rank, redundancy_score
 
 SPLITS = 30
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from monitoring.covariance import batch_state
-from monitoring.grouped import GroupedCovariance
-from monitoring.records import Measurement, summarise
-from monitoring.structure import effective_rank, redundancy_score
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.statistics.covariance import batch_state
+from monitoring.statistics.grouped import GroupedCovariance
+from monitoring.statistics.structure import effective_rank, redundancy_score
 
 
 def mixing(channels: int) -> np.ndarray:

@@ -11,15 +11,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from monitoring.grouped import GroupedCovariance
-from monitoring.projection import projection_check
-from monitoring.runs import read_run
-from monitoring.structure import channel_structure, effective_rank
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
-from training.check import CHECK_IMAGES, evaluator
+from monitoring.analysis.projection import projection_check
+from monitoring.records.reading import read_run
+from monitoring.statistics.grouped import GroupedCovariance
+from monitoring.statistics.structure import channel_structure, effective_rank
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.watched import Watched
 from training.data import draw_images, scale
 from training.images import Split, read_splits
+from training.projection_check import CHECK_IMAGES, evaluator
 
 TOLERANCES = (0.002, 0.01)  # mIoU
 

@@ -87,8 +87,8 @@ def long_run(source: str) -> str:
 def many_records() -> str:
     """Reads a monitor.jsonl of RECORDS rows as report and compare do."""
     sys.path.insert(0, str(ROOT))
-    from monitoring.records import COLUMNS
-    from monitoring.runs import TEXTS, read_run
+    from monitoring.records.reading import TEXTS, read_run
+    from monitoring.records.record import COLUMNS
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "monitor.jsonl"

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from monitoring.advice import Cost, WidthAdvice, advise, fit_budget
-from monitoring.records import ProbeRecord
+from monitoring.analysis.advice import Cost, WidthAdvice, advise, fit_budget
+from monitoring.records.record import ProbeRecord
 
 ZERO = {field.name: 0 for field in fields(ProbeRecord)}
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from models import Nano_U
 from monitoring.__main__ import main
-from monitoring.runs import read_run
+from monitoring.records.reading import read_run
 from training.analyze import preprocessing
 
 OWN = """

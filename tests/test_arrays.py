@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from monitoring.arrays import ArraysLogger
-from monitoring.records import ProbeSnapshot
+from monitoring.loggers.arrays import ArraysLogger
+from monitoring.records.record import ProbeSnapshot
 
 
 def snapshot(step, probe="probe_bottleneck", channels=4):
@@ -70,7 +70,7 @@ def test_going_on_after_a_kill_keeps_what_would_have_been_kept(tmp_path, limit, 
 
 
 def test_large_snapshots_are_kept_in_smaller_number(tmp_path, monkeypatch):
-    monkeypatch.setattr("monitoring.arrays.MAX_BYTES", 10_000)
+    monkeypatch.setattr("monitoring.loggers.arrays.MAX_BYTES", 10_000)
     logger = ArraysLogger(tmp_path)
     for step in range(40):
         logger.write(None, snapshot(step, channels=20))  # 3.2 kB

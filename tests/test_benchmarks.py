@@ -20,10 +20,10 @@ from paired import Interval, median, paired
 
 from models import BU_Net, Nano_U, Probe
 from monitoring import GroupedCovariance, NASMonitorCallback
-from monitoring.covariance import batch_state
-from monitoring.folder import KINDS
-from monitoring.records import Measurement, summarise
-from monitoring.train_step import _Accumulator
+from monitoring.loggers.folder import KINDS
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.statistics.covariance import batch_state
+from monitoring.taps.train_step import _Accumulator
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE, BATCH, EPOCH = (60, 80, 3), 16, 266 / 16  # steps of an epoch of 266 images

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from test_report import record, run, snapshot
 
-from monitoring.advice import WidthAdvice
-from monitoring.projection import LEVELS, Check, Projected
-from monitoring.report import render
+from monitoring.analysis.advice import WidthAdvice
+from monitoring.analysis.projection import LEVELS, Check, Projected
+from monitoring.report.page import render
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

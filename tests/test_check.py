@@ -2,9 +2,9 @@
 
 import pytest
 
-from monitoring.advice import WidthAdvice
-from monitoring.projection import LEVELS, Check, Projected
-from training.check import settled
+from monitoring.analysis.advice import WidthAdvice
+from monitoring.analysis.projection import LEVELS, Check, Projected
+from training.projection_check import settled
 
 COSTS = {"a": 0.004, "b": 0.006, "c": 0.02}  # points lost add up
 

@@ -3,8 +3,8 @@ import pytest
 from sklearn.covariance import EmpiricalCovariance
 
 from monitoring import GroupedCovariance, RunningCovariance, covariance_redundancy
-from monitoring.covariance import CovarianceState, batch_state, merge_states
-from monitoring.grouped import joined
+from monitoring.statistics.covariance import CovarianceState, batch_state, merge_states
+from monitoring.statistics.grouped import joined
 
 CHANNELS = 12
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.files import Unwritten
-from monitoring.folder import KINDS, LogFolder
-from monitoring.grouped import GroupedCovariance
-from monitoring.records import Measurement, summarise
-from monitoring.runs import read_run, read_snapshots
+from monitoring.loggers.folder import KINDS, LogFolder
+from monitoring.records.files import Unwritten
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.records.reading import read_run, read_snapshots
+from monitoring.statistics.grouped import GroupedCovariance
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """\

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monitoring.figures import Series, clustered_order, heat_map, line_chart, spectrum, ticks
+from monitoring.report.figures import Series, clustered_order, heat_map, line_chart, spectrum, ticks
 
 
 def parsed(markup):

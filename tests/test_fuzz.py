@@ -9,8 +9,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring.covariance import CovarianceState, batch_state, merge_states
-from monitoring.runs import read_run
+from monitoring.records.reading import read_run
+from monitoring.statistics.covariance import CovarianceState, batch_state, merge_states
 from training.config import Config, read_config
 
 EXAMPLES = int(os.environ.get("PROBE_ZOO_EXAMPLES", "150"))
@@ -57,7 +57,7 @@ def test_bytes_as_a_configuration_are_refused_in_a_line(tmp_path, content):
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory):
-    from monitoring.records import COLUMNS
+    from monitoring.records.record import COLUMNS
 
     row = dict.fromkeys(COLUMNS, 0.5) | {"probe": "probe_a", "source": "images", "verdict": "ok"}
     return [json.dumps(row | {"epoch": n, "step": n, "channels": 4}) + "\n" for n in range(4)]

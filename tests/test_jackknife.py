@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monitoring.grouped import GroupedCovariance
-from monitoring.jackknife import (
+from monitoring.statistics.grouped import GroupedCovariance
+from monitoring.statistics.jackknife import (
     T_QUANTILES,
     Estimate,
     enough_units,
     rank_jackknife,
     redundancy_jackknife,
 )
-from monitoring.structure import channel_structure, effective_rank, redundancy_score
+from monitoring.statistics.structure import channel_structure, effective_rank, redundancy_score
 
 
 def grouped(x):

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from monitoring.live import live_server
+from monitoring.report.live import live_server
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 
 from monitoring import GroupedCovariance
-from monitoring.loggers import ConsoleLogger, CsvLogger, JsonLinesLogger
-from monitoring.metrics import METRIC_NAMES
-from monitoring.records import COLUMNS, Measurement, summarise
+from monitoring.loggers.console import ConsoleLogger
+from monitoring.loggers.lines import CsvLogger, JsonLinesLogger
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.records.record import COLUMNS
+from monitoring.statistics.metrics import METRIC_NAMES
 
 INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
 

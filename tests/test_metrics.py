@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from monitoring import RunningCovariance, channel_metrics, covariance_redundancy
-from monitoring.metrics import METRIC_NAMES, verdict
-from monitoring.structure import channel_structure
+from monitoring.statistics.metrics import METRIC_NAMES, verdict
+from monitoring.statistics.structure import channel_structure
 
 COUNT = 4096
 

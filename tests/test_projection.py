@@ -6,9 +6,9 @@ import pytest
 from keras import layers as kl
 
 from models import Nano_U
-from monitoring.projection import LEVELS, projection_check
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
+from monitoring.analysis.projection import LEVELS, projection_check
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.watched import Watched
 
 
 def low_rank(rank: int) -> keras.Model:

@@ -10,8 +10,8 @@ from keras import layers
 
 from models import BU_Net, Nano_U, probe_names, quantization_aware
 from models.cost import model_cost
-from models.fake_quant import FakeQuantDepthwiseConv2D, FakeQuantize, quantized_kernel
 from models.quantization import IMAGE_RANGE, StartRounding, folded
+from models.quantization.fake_quant import FakeQuantDepthwiseConv2D, FakeQuantize, quantized_kernel
 from monitoring import NASMonitorCallback
 from training.data import scale
 from training.export import export

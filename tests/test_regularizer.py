@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from monitoring import covariance_redundancy
-from monitoring.regularizer import batch_redundancy
+from monitoring.statistics.regularizer import batch_redundancy
 
 
 def mixed(rng, count=200, channels=6):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from monitoring.__main__ import main
-from monitoring.advice import Cost, WidthAdvice
-from monitoring.compare import compared, differences, write_comparison
-from monitoring.projection import Check, Projected
-from monitoring.records import ProbeRecord, ProbeSnapshot
-from monitoring.report import render
-from monitoring.runs import RunFolder, read_run
+from monitoring.analysis.advice import Cost, WidthAdvice
+from monitoring.analysis.comparison import compared, differences, write_comparison
+from monitoring.analysis.projection import Check, Projected
+from monitoring.records.reading import RunFolder, read_run
+from monitoring.records.record import ProbeRecord, ProbeSnapshot
+from monitoring.report.page import render
 from train import train
 
 FIELDS = ProbeRecord.__dataclass_fields__

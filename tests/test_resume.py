@@ -17,7 +17,7 @@ import pytest
 
 from models import Nano_U
 from monitoring import NASMonitorCallback
-from monitoring.runs import read_snapshots
+from monitoring.records.reading import read_snapshots
 from train import main, train
 from training.checkpoint import Checkpoint
 

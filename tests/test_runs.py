@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from monitoring import NASMonitorCallback
-from monitoring.arrays import ArraysLogger
-from monitoring.grouped import GroupedCovariance
-from monitoring.loggers import JsonLinesLogger
-from monitoring.records import Measurement, summarise
-from monitoring.runs import read_records, read_run, read_snapshots
+from monitoring.loggers.arrays import ArraysLogger
+from monitoring.loggers.lines import JsonLinesLogger
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.records.reading import read_records, read_run, read_snapshots
+from monitoring.statistics.grouped import GroupedCovariance
 
 
 def measured(rng, channels=3, probe="probe_a/b", epoch=0):
@@ -120,7 +120,7 @@ def test_of_a_long_file_every_kth_record_is_read_and_the_last(folder, monkeypatc
         for probe in ("probe_a", "probe_b")
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr("monitoring.runs.LIMIT", 10)
+    monkeypatch.setattr("monitoring.records.reading.LIMIT", 10)
     run = read_run(path)
     for probe in ("probe_a", "probe_b"):
         assert [r.step for r in run.records[probe]] == [*range(0, 101, 16), 100]

@@ -8,10 +8,10 @@ from keras import layers as kl
 
 from models import BU_Net, Nano_U
 from monitoring import NASMonitorCallback, RunningCovariance, watch
-from monitoring.inference import folded_batch_normalization
-from monitoring.layers import layer_paths
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched, _step
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.inference import folded_batch_normalization
+from monitoring.taps.layers import layer_paths
+from monitoring.taps.watched import Watched, _step
 
 
 def reference(activations):

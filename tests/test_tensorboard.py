@@ -9,9 +9,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from monitoring import GroupedCovariance
-from monitoring.metrics import METRIC_NAMES
-from monitoring.records import Measurement, summarise
-from monitoring.tensorboard import TensorBoardLogger, draw_correlation, likeness_order
+from monitoring.loggers.tensorboard import TensorBoardLogger, draw_correlation, likeness_order
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.statistics.metrics import METRIC_NAMES
 
 
 def record_of(x, epoch, step):

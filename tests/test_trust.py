@@ -11,9 +11,9 @@ from test_runs import measured
 
 from models import Nano_U
 from monitoring.__main__ import main
-from monitoring.files import Unwritten
-from monitoring.folder import LogFolder
-from monitoring.loggers import JsonLinesLogger
+from monitoring.loggers.folder import LogFolder
+from monitoring.loggers.lines import JsonLinesLogger
+from monitoring.records.files import Unwritten
 from train import main as train_main
 from training.checkpoint import BEST, LAST, Checkpoint
 from training.config import _UniqueKeys

@@ -18,7 +18,7 @@ import numpy as np
 
 from models import MODELS
 from models.cost import ModelCost, model_cost
-from monitoring.files import whole_file
+from monitoring.records.files import whole_file
 from train import train
 
 Widths = tuple[int, ...]  # filters, then the bottleneck

@@ -11,20 +11,20 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from monitoring.advice import WidthAdvice, advise
-from monitoring.files import whole_file
-from monitoring.loggers import print_table
-from monitoring.projection import Check, projection_check
-from monitoring.records import Measurement, summarise
-from monitoring.report import write_report
-from monitoring.runs import read_run, read_snapshots
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
-from training.check import evaluator, load, settled
+from monitoring.analysis.advice import WidthAdvice, advise
+from monitoring.analysis.projection import Check, projection_check
+from monitoring.loggers.console import print_table
+from monitoring.records.files import whole_file
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.records.reading import read_run, read_snapshots
+from monitoring.report.page import write_report
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.watched import Watched
+from training.commands import advice_table, allowed, check_table
 from training.data import scale
-from training.decide import advice_table, allowed, check_table
 from training.images import Split, read_images, read_split
 from training.measured import keep
+from training.projection_check import evaluator, load, settled
 
 
 def analyze(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from monitoring import NASMonitorCallback
-from monitoring.files import DamagedFileError, Unwritten, read_arrays, whole_file
+from monitoring.records.files import DamagedFileError, Unwritten, read_arrays, whole_file
 
 # Not HDF5: on a full disk it ends the process on some later day, at exit.
 BEST, LAST = "best.npz", "last.npz"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from monitoring.files import read_values
+from monitoring.records.files import read_values
 
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from training.check import load
 from training.data import batches
 from training.images import Split
+from training.projection_check import load
 
 
 @keras.saving.register_keras_serializable("probe_zoo")

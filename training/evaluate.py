@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from monitoring.files import whole_file
+from monitoring.records.files import whole_file
 from training.data import batches
 from training.images import Split
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from models.cost import model_cost
 from models.quantization import is_quantization_aware
-from monitoring.files import read_values, whole_file
-from training.check import load
+from monitoring.records.files import read_values, whole_file
 from training.config import Config, validate
 from training.console import Parser, one_line
 from training.data import draw_images, scale
@@ -28,6 +27,7 @@ from training.litert import (
     operators,
     run,
 )
+from training.projection_check import load
 from training.synthetic import synthetic_splits
 
 FOR_MICROCONTROLLERS = ("nano_u",)

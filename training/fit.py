@@ -10,13 +10,12 @@ import numpy as np
 from models.cost import model_cost
 from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
-from monitoring.files import DamagedFileError, Unwritten, whole_file, whole_lines
-from monitoring.runs import read_history
-from training.check import load
+from monitoring.records.files import DamagedFileError, Unwritten, whole_file, whole_lines
+from monitoring.records.reading import read_history
 from training.checkpoint import Checkpoint, HistoryLog
+from training.commands import report_on
 from training.config import read_config
 from training.data import batches, draw_images, training_batches
-from training.decide import report_on
 from training.distill import Answers
 from training.evaluate import (
     draw_predictions,
@@ -30,6 +29,7 @@ from training.evaluate import (
 from training.export import export, summary
 from training.images import IGNORED
 from training.measured import measure_probes
+from training.projection_check import load
 from training.run import Run, compile_for_masks, prepare, read_resumed, write_settings
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import keras
 
 from models import probe_names
-from monitoring.arrays import ArraysLogger
-from monitoring.loggers import CsvLogger, JsonLinesLogger, RecordLogger
-from monitoring.records import Measurement, ProbeRecord, ProbeSnapshot, summarise
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
+from monitoring.loggers.arrays import ArraysLogger
+from monitoring.loggers.lines import CsvLogger, JsonLinesLogger
+from monitoring.loggers.protocol import RecordLogger
+from monitoring.records.measurement import Measurement, summarise
+from monitoring.records.record import ProbeRecord, ProbeSnapshot
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.watched import Watched
 
 
 def keep(pairs: Sequence[tuple[ProbeRecord, ProbeSnapshot]], folder: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from models import MODELS
-from monitoring.advice import Cost
-from monitoring.files import read_values, whole_file
-from monitoring.report import environment, stages_beside
-from monitoring.runs import read_run
+from monitoring.analysis.advice import Cost
+from monitoring.records.files import read_values, whole_file
+from monitoring.records.reading import read_run
+from monitoring.report.page import environment, stages_beside
 from training.config import Config, read_config
 from training.export import DATA_RAM
 from training.fit import fit

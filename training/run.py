@@ -12,8 +12,8 @@ import keras
 
 from models import MODELS, quantization_aware
 from monitoring import NASMonitorCallback
-from monitoring.files import whole_file
-from monitoring.watched import Watched
+from monitoring.records.files import whole_file
+from monitoring.taps.watched import Watched
 from training.checkpoint import LAST
 from training.config import Config, read_config
 from training.data import draw_images

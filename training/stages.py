@@ -7,9 +7,9 @@ from pathlib import Path
 
 from models import MODELS
 from models.cost import model_cost
-from monitoring.advice import Cost
-from monitoring.files import whole_file
-from monitoring.runs import RunFolder
+from monitoring.analysis.advice import Cost
+from monitoring.records.files import whole_file
+from monitoring.records.reading import RunFolder
 from training.config import Config, validate
 
 

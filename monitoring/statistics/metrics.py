@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from keras import ops
 
-from monitoring.covariance import RunningCovariance
-from monitoring.structure import (
+from .covariance import RunningCovariance
+from .structure import (
     ChannelStructure,
     channel_structure,
     effective_rank,

@@ -1,111 +1,29 @@
-"""What loggers, advice and reports see of a measurement, and nothing else."""
+"""How a measurement of one probe becomes its record and its snapshot."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from monitoring.covariance import RunningCovariance
-from monitoring.grouped import GroupedCovariance
-from monitoring.jackknife import (
+from ..statistics.covariance import RunningCovariance
+from ..statistics.grouped import GroupedCovariance
+from ..statistics.jackknife import (
     UNDEFINED,
     Estimate,
     enough_units,
     rank_jackknife,
     redundancy_jackknife,
 )
-from monitoring.metrics import structure_metrics, verdict
-from monitoring.structure import (
+from ..statistics.metrics import structure_metrics, verdict
+from ..statistics.structure import (
     ChannelStructure,
     channel_structure,
     correlation_of,
     live_channels,
     redundancy_score,
 )
-
-
-@dataclass(frozen=True)
-class ProbeRecord:
-    """One probe at one measurement: a flat row of monitor.csv and monitor.jsonl.
-
-    Attributes:
-        probe: Name of the layer.
-        source: "images" (fixed images in inference mode) or "batches" (training batches).
-        epoch: Epoch index, from 0; -1 before the first step.
-        step: Optimizer steps so far.
-        images: Images measured; with source "batches", training batches.
-        samples: Spatial positions over all these images.
-        channels: Channels of the layer.
-        redundancy_plugin: The redundancy by the plain formula.
-        verdict: "ok", or in words what the numbers lack.
-        seconds: Wall time that the training waited for the measurement, shared evenly among
-            its probes.
-
-    The other fields are those of `monitoring.metrics.ChannelMetrics`.
-    """
-
-    probe: str
-    source: str
-    epoch: int
-    step: int
-    images: int
-    samples: int
-    channels: int
-    redundancy_score: float
-    effective_rank: float
-    redundancy_low: float
-    redundancy_high: float
-    effective_rank_low: float
-    effective_rank_high: float
-    redundancy_plugin: float
-    feature_correlation: float
-    condition_number: float
-    trace: float
-    decov: float
-    intrinsic_dimension: float
-    saturation: float
-    dead_channels: float
-    duplicate_channels: float
-    negligible_channels: float
-    drift_share: float
-    verdict: str
-    seconds: float
-
-
-LISTED = {
-    "redundancy": "redundancy_score",
-    "correlation": "feature_correlation",
-    "condition_number": "condition_number",
-    "trace": "trace",
-}
-COLUMNS = tuple(field.name for field in fields(ProbeRecord))
-
-
-@dataclass(frozen=True)
-class ProbeSnapshot:
-    """The arrays behind a ProbeRecord. Channels are numbered from 0.
-
-    Attributes:
-        probe: Name of the layer.
-        epoch: Epoch index, from 0.
-        step: Optimizer steps so far.
-        mean: Mean of each channel, (channels,).
-        correlation: (channels, channels); nan in the rows and columns of dead channels.
-        eigenvalues: Of the live channels' correlation, descending.
-        dead: Numbers of the dead channels.
-        duplicates: {channel: (first channel of its group, sign)}.
-    """
-
-    probe: str
-    epoch: int
-    step: int
-    mean: np.ndarray
-    correlation: np.ndarray
-    eigenvalues: np.ndarray
-    dead: tuple[int, ...]
-    duplicates: Mapping[int, tuple[int, int]]
+from .record import ProbeRecord, ProbeSnapshot
 
 
 class Redundancy(NamedTuple):
@@ -190,39 +108,6 @@ def summarise(measurement: Measurement) -> tuple[ProbeRecord, ProbeSnapshot]:
     )
     snapshot = ProbeSnapshot(probe, epoch, step, total.mean, *_arrays(structure, total))
     return record, snapshot
-
-
-def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
-    """Turns records into lists to plot, one entry for each measurement.
-
-    Args:
-        records: In the order of their measurements.
-        unit: "epoch" or "step": which field to list as steps.
-
-    Returns:
-        {"steps", "redundancy", "correlation", "condition_number", "trace": over probes,
-        "probes": {layer name: the same lists but for steps}}; nan is ignored in means.
-    """
-    probes: dict[str, dict[str, list[float]]] = {}
-    for record in records:
-        lists = probes.setdefault(record.probe, {name: [] for name in LISTED})
-        for name, field in LISTED.items():
-            lists[name].append(getattr(record, field))
-    overall = {
-        name: [
-            ignoring_nan(np.median if name == "condition_number" else np.mean, values)
-            for values in zip(*(lists[name] for lists in probes.values()), strict=True)
-        ]
-        for name in LISTED
-    }
-    steps = list(dict.fromkeys(getattr(record, unit) for record in records))
-    return {"steps": steps, **overall, "probes": probes}
-
-
-def ignoring_nan(reduce, values: Sequence[float]) -> float:
-    """Reduces the values that are defined; nan where none is."""
-    defined = [value for value in values if not math.isnan(value)]
-    return float(reduce(defined)) if defined else math.nan
 
 
 def _redundancy(grouped: GroupedCovariance) -> Redundancy:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import keras
 
-from monitoring.advice import WidthAdvice
-from monitoring.projection import Check, Projected, projection_check
-from monitoring.runs import RunFolder
-from monitoring.taps import ImagesTap
-from monitoring.watched import Watched
+from monitoring.analysis.advice import WidthAdvice
+from monitoring.analysis.projection import Check, Projected, projection_check
+from monitoring.records.reading import RunFolder
+from monitoring.taps.images_tap import ImagesTap
+from monitoring.taps.watched import Watched
 from training.data import draw_images
 from training.evaluate import evaluate, predict
 from training.images import Split, read_splits

@@ -3,12 +3,12 @@
 import keras
 from keras import backend
 
-from monitoring.covariance import batch_state, first_sample, nonfinite_samples
-from monitoring.grouped import GroupedCovariance
-from monitoring.images import filled, image_batches
-from monitoring.inference import folded_batch_normalization
-from monitoring.processes import AloneOnJax, process_count
-from monitoring.watched import Watched
+from ..statistics.covariance import batch_state, first_sample, nonfinite_samples
+from ..statistics.grouped import GroupedCovariance
+from .distribution import AloneOnJax, process_count
+from .image_batches import filled, image_batches
+from .inference import folded_batch_normalization
+from .watched import Watched
 
 
 class ImagesTap:

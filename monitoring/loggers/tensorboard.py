@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring.files import AppendedFile
-from monitoring.metrics import METRIC_NAMES
-from monitoring.records import ProbeRecord, ProbeSnapshot
+from ..records.files import AppendedFile
+from ..records.record import ProbeRecord, ProbeSnapshot
+from ..statistics.metrics import METRIC_NAMES
 
 EVENTS = "events.out.tfevents"  # TensorBoard reads files of this name
 PIXELS = 256  # of an image's side, at least

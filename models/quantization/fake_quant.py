@@ -6,7 +6,7 @@ import keras
 from keras import layers as kl
 from keras import ops
 
-from models.blocks import BATCH_NORM_MOMENTUM
+from ..blocks import BATCH_NORM_MOMENTUM
 
 SMALLEST_RANGE = 1e-6  # where nothing has been seen but zeros
 

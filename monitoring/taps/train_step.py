@@ -13,16 +13,16 @@ import keras
 import numpy as np
 from keras import backend, ops
 
-from monitoring.covariance import (
+from ..statistics.covariance import (
     CovarianceState,
     batch_state,
     first_sample,
     merge_states,
     nonfinite_samples,
 )
-from monitoring.grouped import GroupedCovariance
-from monitoring.regularizer import batch_redundancy
-from monitoring.watched import Watched
+from ..statistics.grouped import GroupedCovariance
+from ..statistics.regularizer import batch_redundancy
+from .watched import Watched
 
 
 class TrainStepTap:

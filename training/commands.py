@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from monitoring.advice import Candidate, Cost, WidthAdvice, fit_budget
-from monitoring.advice import advise as advise_widths
-from monitoring.compare import compared, differences, table, write_comparison
-from monitoring.files import whole_file
-from monitoring.live import live_server
-from monitoring.projection import Check, Projected
-from monitoring.report import render, short, write_report
-from monitoring.runs import RunFolder, read_run, read_snapshots
-from training.check import TOLERANCE, tried
+from monitoring.analysis.advice import Candidate, Cost, WidthAdvice, fit_budget
+from monitoring.analysis.advice import advise as advise_widths
+from monitoring.analysis.comparison import compared, differences, table, write_comparison
+from monitoring.analysis.projection import Check, Projected
+from monitoring.records.files import whole_file
+from monitoring.records.reading import RunFolder, read_run, read_snapshots
+from monitoring.report.live import live_server
+from monitoring.report.page import render, short, write_report
+from training.projection_check import TOLERANCE, tried
 from training.stages import Stages, stages_of, write_advised
 
 REFRESH_SECONDS = 5  # of the live report

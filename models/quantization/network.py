@@ -8,14 +8,14 @@ import numpy as np
 from keras import layers as kl
 from keras import ops
 
-from models.fake_quant import (
+from ..probes import Probe
+from .fake_quant import (
     FakeQuantConv2D,
     FakeQuantDepthwiseConv2D,
     FakeQuantize,
     KernelRounding,
     quantized_kernel,
 )
-from models.probes import Probe
 
 # Of images in -1..1. With 1 as its end, and 0 in it, each of the 256 values of a pixel would lie
 # half-way between two of INT8, and fall to either side.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from monitoring.records import ProbeRecord
+from ..records.record import ProbeRecord
 
 STILL_MOVING = 0.05  # of the width, over the last quarter of the epochs
 

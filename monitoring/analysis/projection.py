@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from monitoring.grouped import GroupedCovariance
-from monitoring.watched import Watched
+from ..statistics.grouped import GroupedCovariance
+from ..taps.watched import Watched
 
 RANDOM_DRAWS = 3
 LEVELS = ("half", "advised", "between")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from monitoring.advice import Cost, WidthAdvice
-from monitoring.figures import Series, heat_map, line_chart, spectrum
-from monitoring.files import whole_file
-from monitoring.loggers import half_width
-from monitoring.projection import Check
-from monitoring.records import ProbeRecord, ProbeSnapshot
-from monitoring.runs import RunFolder, read_run
+from ..analysis.advice import Cost, WidthAdvice
+from ..analysis.projection import Check
+from ..loggers.console import half_width
+from ..records.files import whole_file
+from ..records.reading import RunFolder, read_run
+from ..records.record import ProbeRecord, ProbeSnapshot
+from .figures import Series, heat_map, line_chart, spectrum
 
 SWEPT = (("miou", "mIoU"), ("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 LEARNING = (("loss", "loss"), ("miou", "mIoU"))
@@ -83,7 +83,7 @@ def environment():
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from monitoring.covariance import CovarianceState, RunningCovariance
+from .covariance import CovarianceState, RunningCovariance
 
 
 class GroupedCovariance:

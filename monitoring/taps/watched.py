@@ -11,7 +11,8 @@ import keras
 from keras import backend, ops
 
 from models.probes import Probe
-from monitoring.layers import layer_paths, matching_paths, short_name
+
+from .layers import layer_paths, matching_paths, short_name
 
 LOCK = threading.Lock()
 CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}

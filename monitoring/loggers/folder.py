@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring.arrays import ArraysLogger
-from monitoring.files import Unwritten, read_arrays, whole_file
-from monitoring.loggers import CsvLogger, FileLogger, JsonLinesLogger
-from monitoring.processes import first_process
-from monitoring.records import ProbeRecord, ProbeSnapshot
-from monitoring.runs import read_records
-from monitoring.tensorboard import TensorBoardLogger
+from ..records.files import Unwritten, read_arrays, whole_file
+from ..records.reading import read_records
+from ..records.record import ProbeRecord, ProbeSnapshot
+from ..taps.distribution import first_process
+from .arrays import ArraysLogger
+from .lines import CsvLogger, JsonLinesLogger
+from .protocol import FileLogger
+from .tensorboard import TensorBoardLogger
 
 KINDS: Mapping[str, Callable[[Path], FileLogger]] = {
     "monitor.csv": CsvLogger,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 
-from monitoring.covariance import RunningCovariance
+from .covariance import RunningCovariance
 
 DUPLICATE_CORRELATION = 0.999
 

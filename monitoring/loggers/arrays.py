@@ -6,8 +6,8 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 
-from monitoring.files import read_arrays, whole_file
-from monitoring.records import ProbeRecord, ProbeSnapshot
+from ..records.files import read_arrays, whole_file
+from ..records.record import ProbeRecord, ProbeSnapshot
 
 SNAPSHOTS = 16  # kept of each probe, at most
 MAX_BYTES = 64 * 2**20  # of each probe, at most, but for its first and last

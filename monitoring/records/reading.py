@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from monitoring.files import DamagedFileError, read_arrays, read_values, whole_lines
-from monitoring.records import ProbeRecord, ProbeSnapshot
+from .files import DamagedFileError, read_arrays, read_values, whole_lines
+from .record import ProbeRecord, ProbeSnapshot
 
 SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 LIMIT = 2048  # records of a probe that a report or a comparison reads

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import keras
 
-from monitoring.layers import layer_paths
+from .layers import layer_paths
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monitoring.covariance import CovarianceState
-from monitoring.grouped import GroupedCovariance
-from monitoring.structure import effective_rank
+from .covariance import CovarianceState
+from .grouped import GroupedCovariance
+from .structure import effective_rank
 
 # Student's t at 97.5 % for 1, 2, ... 31 degrees of freedom.
 T_QUANTILES = (

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from monitoring.advice import Cost
-from monitoring.figures import Series, line_chart
-from monitoring.files import whole_file
-from monitoring.loggers import half_width
-from monitoring.records import ProbeRecord
-from monitoring.report import environment, short
-from monitoring.runs import RunFolder
+from ..loggers.console import half_width
+from ..records.files import whole_file
+from ..records.reading import RunFolder
+from ..records.record import ProbeRecord
+from ..report.figures import Series, line_chart
+from ..report.page import environment, short
+from .advice import Cost
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""Records as lists of numbers, ready to plot."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .record import ProbeRecord
+
+LISTED = {
+    "redundancy": "redundancy_score",
+    "correlation": "feature_correlation",
+    "condition_number": "condition_number",
+    "trace": "trace",
+}
+
+
+def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
+    """Turns records into lists to plot, one entry for each measurement.
+
+    Args:
+        records: In the order of their measurements.
+        unit: "epoch" or "step": which field to list as steps.
+
+    Returns:
+        {"steps", "redundancy", "correlation", "condition_number", "trace": over probes,
+        "probes": {layer name: the same lists but for steps}}; nan is ignored in means.
+    """
+    probes: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        lists = probes.setdefault(record.probe, {name: [] for name in LISTED})
+        for name, field in LISTED.items():
+            lists[name].append(getattr(record, field))
+    overall = {
+        name: [
+            ignoring_nan(np.median if name == "condition_number" else np.mean, values)
+            for values in zip(*(lists[name] for lists in probes.values()), strict=True)
+        ]
+        for name in LISTED
+    }
+    steps = list(dict.fromkeys(getattr(record, unit) for record in records))
+    return {"steps": steps, **overall, "probes": probes}
+
+
+def ignoring_nan(reduce, values: Sequence[float]) -> float:
+    """Reduces the values that are defined; nan where none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return float(reduce(defined)) if defined else math.nan

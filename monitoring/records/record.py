@@ -1,0 +1,86 @@
+"""A record and its snapshot: what loggers, advice and reports see of a measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """One probe at one measurement: a flat row of monitor.csv and monitor.jsonl.
+
+    Attributes:
+        probe: Name of the layer.
+        source: "images" (fixed images in inference mode) or "batches" (training batches).
+        epoch: Epoch index, from 0; -1 before the first step.
+        step: Optimizer steps so far.
+        images: Images measured; with source "batches", training batches.
+        samples: Spatial positions over all these images.
+        channels: Channels of the layer.
+        redundancy_plugin: The redundancy by the plain formula.
+        verdict: "ok", or in words what the numbers lack.
+        seconds: Wall time that the training waited for the measurement, shared evenly among
+            its probes.
+
+    The other fields are those of `monitoring.metrics.ChannelMetrics`.
+    """
+
+    probe: str
+    source: str
+    epoch: int
+    step: int
+    images: int
+    samples: int
+    channels: int
+    redundancy_score: float
+    effective_rank: float
+    redundancy_low: float
+    redundancy_high: float
+    effective_rank_low: float
+    effective_rank_high: float
+    redundancy_plugin: float
+    feature_correlation: float
+    condition_number: float
+    trace: float
+    decov: float
+    intrinsic_dimension: float
+    saturation: float
+    dead_channels: float
+    duplicate_channels: float
+    negligible_channels: float
+    drift_share: float
+    verdict: str
+    seconds: float
+
+
+COLUMNS = tuple(field.name for field in fields(ProbeRecord))
+
+
+@dataclass(frozen=True)
+class ProbeSnapshot:
+    """The arrays behind a ProbeRecord. Channels are numbered from 0.
+
+    Attributes:
+        probe: Name of the layer.
+        epoch: Epoch index, from 0.
+        step: Optimizer steps so far.
+        mean: Mean of each channel, (channels,).
+        correlation: (channels, channels); nan in the rows and columns of dead channels.
+        eigenvalues: Of the live channels' correlation, descending.
+        dead: Numbers of the dead channels.
+        duplicates: {channel: (first channel of its group, sign)}.
+    """
+
+    probe: str
+    epoch: int
+    step: int
+    mean: np.ndarray
+    correlation: np.ndarray
+    eigenvalues: np.ndarray
+    dead: tuple[int, ...]
+    duplicates: Mapping[int, tuple[int, int]]
