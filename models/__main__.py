@@ -6,16 +6,33 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from training.console import Parser, numbers, one_line
-
 from . import MODELS
 from .cost import ModelCost, model_cost
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports an error in one line."""
+
+    def error(self, message):
+        """Ends the process with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Parses an option's value such as "4,8,16"."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers separated by commas. Received: {text!r}"
+        ) from None
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's options."""
     options = Parser(
-        prog="python -m models", description="Print what a network of the zoo costs on a device."
+        prog=f"python -m {__package__}",
+        description="Print what a network of the zoo costs on a device.",
     )
     options.add_argument("model", help="nano_u or bu_net")
     options.add_argument("--filters", type=numbers, metavar="N,N,...", help="encoder widths")
@@ -23,38 +40,39 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--input-size", type=numbers, default=(60, 80), metavar="H,W", help="default: 60,80"
     )
-    options.add_argument("--layers", action="store_true", help="a line for each layer as well")
-    options.add_argument("--json", action="store_true", help="everything, for programs")
+    options.add_argument("--layers", action="store_true", help="also one line per operator")
+    options.add_argument("--json", action="store_true", help="everything as JSON")
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the card, and returns the exit code."""
+    """Prints a network's costs, and returns the exit code."""
     args = parser().parse_args(arguments)
     try:
         if args.model not in MODELS:
             raise ValueError(f"Unknown model '{args.model}'. Known: {', '.join(MODELS)}.")
         widths = {"filters": args.filters, "bottleneck": args.bottleneck}
-        given = {name: value for name, value in widths.items() if value is not None}
-        model = MODELS[args.model]((*args.input_size, 3), **given)
+        options = {name: value for name, value in widths.items() if value is not None}
+        model = MODELS[args.model]((*args.input_size, 3), **options)
         cost = model_cost(model)
     except ValueError as error:
-        print(f"python -m models: error: {one_line(error)}", file=sys.stderr)
+        message = " ".join(str(error).split())
+        print(f"python -m {__package__}: error: {message}", file=sys.stderr)
         return 2
     if args.json:
         print(json.dumps({"model": args.model, **asdict(cost)}))
     else:
-        print(card(args.model, args.input_size, given, cost, layers=args.layers))
+        print(card(args.model, args.input_size, options, cost, layers=args.layers))
     return 0
 
 
 def card(
     name: str, size: Sequence[int], widths: dict, cost: ModelCost, *, layers: bool = False
 ) -> str:
-    """Returns what a network costs, as text."""
-    said = ", ".join(f"{key} {value}" for key, value in widths.items())
+    """Returns a network's costs as text."""
+    title = ", ".join(f"{key} {value}" for key, value in widths.items())
     lines = [
-        f"{name} at {size[0]}x{size[1]}" + (f", {said}" if said else ""),
+        f"{name} at {size[0]}x{size[1]}" + (f", {title}" if title else ""),
         f"  parameters             {cost.parameters:>13,}  ({cost.trainable:,} trainable)",
         f"  multiply-adds          {cost.macs:>13,}  an image",
         f"  weights in INT8        {cost.weight_bytes:>13,}  bytes, batch norm folded",

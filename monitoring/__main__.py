@@ -3,18 +3,15 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from training import commands as decide
-from training.analyze import analyze
-from training.console import Parser, numbers, one_line
-from training.projection_check import TOLERANCE
+from .analysis.advice import DEFAULT_RULE
+from .analysis.check import TOLERANCE
+from .command_line import Parser, numbers, one_line, quiet_start
+from .optional import MissingPackageError
+from .records.run_files import ADVICE, ADVISED, ANALYSIS, ARRAYS, MONITOR_CSV, MONITOR_JSONL, REPORT
 
-COMMANDS = {
-    "advise": decide.advise,
-    "analyze": analyze,
-    "compare": decide.compare,
-    "report": decide.report,
-}
+IN_CHECKOUT = __package__ == "monitoring"  # elsewhere a `training` may be the user's own
 EXAMPLES = """\
 examples:
   python -m monitoring advise runs/first
@@ -24,20 +21,20 @@ examples:
   python -m monitoring advise runs/first --macs 1500000
       widths that together stay under a budget
   python -m monitoring analyze model.keras --data DIR --layers conv_1,conv_2
-      the same of any saved Keras model, on any folder of images
+      the same for any saved Keras model, on any folder of images
   python -m monitoring compare runs/first runs/second
       their networks, scores and channels in use, in one table and one page
   python -m monitoring report runs/first
-      one HTML file of all of it
+      all of it in one HTML file
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's options."""
     options = Parser(
-        prog="python -m monitoring",
+        prog=f"python -m {__package__}",
         description="Turn what a monitor has recorded into decisions.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.replace("-m monitoring", f"-m {__package__}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -55,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         "--live", action="store_true", help="serve it on this machine while the run goes on"
     )
     report.add_argument(
-        "--port", type=int, default=8765, metavar="N", help="of --live (default: 8765; 0: any)"
+        "--port", type=int, default=8765, metavar="N", help="port of --live (default: 8765; 0: any)"
     )
     return options
 
@@ -66,7 +63,7 @@ def _add_advise(commands) -> None:
     _add_rule(options)
     options.add_argument("--parameters", type=_positive, metavar="N", help="budget: all weights")
     options.add_argument(
-        "--macs", type=_positive, metavar="N", help="budget: multiply-adds an image"
+        "--macs", type=_positive, metavar="N", help="budget: multiply-adds per image"
     )
     options.add_argument(
         "--peak-ram",
@@ -102,13 +99,13 @@ def _add_analyze(commands) -> None:
         action="append",
         default=[],
         metavar="MODULE",
-        help="one that registers the model's own classes",
+        help="a module that registers the model's own classes",
     )
     options.add_argument(
         "--preprocess",
         default="zoo",
         metavar="HOW",
-        help="zoo (-1..1, default), none (0..255), or one of keras.applications",
+        help="zoo (-1..1, default), none (0..255), or a module of keras.applications",
     )
     options.add_argument(
         "--ignore-value",
@@ -122,7 +119,7 @@ def _add_analyze(commands) -> None:
         "--data-format", choices=("channels_last", "channels_first"), help="default: last"
     )
     options.add_argument(
-        "--max-positions", type=int, default=400, metavar="N", help="of an image (default: 400)"
+        "--max-positions", type=int, default=400, metavar="N", help="per image (default: 400)"
     )
     options.add_argument("--output", metavar="DIR", help="default: MODEL-analysis beside it")
     _add_rule(options)
@@ -131,7 +128,7 @@ def _add_analyze(commands) -> None:
 def _add_rule(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--rule",
-        default="effective_rank",
+        default=DEFAULT_RULE,
         metavar="NAME",
         help="effective_rank (default), participation_ratio or variance",
     )
@@ -143,7 +140,7 @@ def _add_rule(options: argparse.ArgumentParser) -> None:
         type=float,
         default=TOLERANCE,
         metavar="POINTS",
-        help="of mIoU that the advice may cost in the check (default: 1)",
+        help="points of mIoU that the advice may cost in the check (default: 1)",
     )
 
 
@@ -157,16 +154,83 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+def advise(args: argparse.Namespace) -> None:
+    """Advises on a run, and prints the advice."""
+    options = {"rule": args.rule, "multiple": args.multiple, "tolerance": args.tolerance}
+    budget = {"parameters": args.parameters, "macs": args.macs, "peak_ram": args.peak_ram}
+    if IN_CHECKOUT:
+        advice = _training_commands().advise(args.run, check=args.check, **budget, **options)
+    else:
+        if args.check is not None or any(limit is not None for limit in budget.values()):
+            raise ValueError(f"--check and budgets need {CHECKOUT}")
+        from .report.advise import advise as advise_without_network
+
+        advice = advise_without_network(args.run, **options)
+    folder = advice.run.folder
+    trainable = advice.costs is not None and (folder / ADVISED).is_file()
+    print(advice)
+    print(f"\nWritten in {folder}: {', '.join([ADVICE, REPORT, *([ADVISED] * trainable)])}")
+    if trainable:
+        print(f"Train it: python train.py --config {folder / ADVISED}")
+
+
+def analyze(args: argparse.Namespace) -> None:
+    """Analyses a saved model, and prints what was found."""
+    if not IN_CHECKOUT:
+        raise ValueError(f"analyze needs {CHECKOUT}")
+    options = {name: value for name, value in vars(args).items() if name != "command"}
+    model, data = options.pop("model"), options.pop("data")
+    analysis = _training_commands().analyze(model, data, **options)
+    files = (ANALYSIS, MONITOR_CSV, MONITOR_JSONL, ARRAYS, REPORT)
+    print(analysis)
+    print(f"\nWritten in {analysis.output}: {', '.join(files)}")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Prints runs side by side, and writes their page."""
+    from .report.comparison_page import compare as compare_runs
+
+    print(compare_runs(args.runs, args.output))
+    print(f"Written: {args.output}")
+
+
+def report(args: argparse.Namespace) -> None:
+    """Writes a run's report, or serves it while the run goes on."""
+    if not args.live:
+        from .report.run_page import write_report
+
+        print(f"Written: {write_report(args.run)}")
+        return
+    from .report.live import report_server
+
+    with report_server(args.run, args.port) as server:
+        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+
+
+COMMANDS = {"advise": advise, "analyze": analyze, "compare": compare, "report": report}
+CHECKOUT = "a checkout of probe-zoo: run `python -m monitoring` there"
+
+
+def _training_commands() -> Any:
+    """Returns what the application of this checkout does for the command line."""
+    with quiet_start():
+        from training import commands
+
+    return commands
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does as the command line says, and returns the exit code."""
+    """Runs the command line, and returns the exit code."""
     args = parser().parse_args(arguments)
+    command = f"python -m {__package__} {args.command}"
     try:
         COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
-        print(f"python -m monitoring {args.command}: error: {one_line(error)}", file=sys.stderr)
+    except (ValueError, OSError, MissingPackageError) as error:
+        print(f"{command}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\npython -m monitoring {args.command}: stopped", file=sys.stderr)
+        print(f"\n{command}: stopped", file=sys.stderr)
         return 130
     return 0
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monitoring.report.figures import Series, clustered_order, heat_map, line_chart, spectrum, ticks
+from monitoring.report.figures import Series, line_chart, spectrum, ticks
+from monitoring.report.heat_map import clustered_order, heat_map
 
 
 def parsed(markup):

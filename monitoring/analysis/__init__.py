@@ -1,1 +1,1 @@
-"""monitoring.analysis."""
+"""Advice, projection check and comparison: plain values in, plain values out."""

@@ -1,8 +1,8 @@
-"""From what a run has recorded to a width for each stage. No Keras: pure functions."""
+"""Advises a width for each stage from its records. Pure functions, no Keras."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..records.record import ProbeRecord
@@ -11,7 +11,7 @@ STILL_MOVING = 0.05  # of the width, over the last quarter of the epochs
 
 
 class Width(NamedTuple):
-    """A number of channels, and the 95 % interval that it is known to."""
+    """A number of channels, with its 95 % interval."""
 
     value: float
     low: float
@@ -19,7 +19,7 @@ class Width(NamedTuple):
 
 
 def effective_rank_width(record: ProbeRecord) -> Width:
-    """Returns the channels in use."""
+    """Returns the number of channels in use."""
     return Width(record.effective_rank, record.effective_rank_low, record.effective_rank_high)
 
 
@@ -31,7 +31,7 @@ def participation_width(record: ProbeRecord) -> Width:
 
 
 def variance_width(record: ProbeRecord) -> Width:
-    """Returns the directions that hold 99 % of the variance; it has no interval."""
+    """Returns the number of directions that hold 99 % of the variance, without an interval."""
     return Width(*[record.intrinsic_dimension] * 3)
 
 
@@ -40,7 +40,7 @@ RULES: Mapping[str, Callable[[ProbeRecord], Width]] = {
     "participation_ratio": participation_width,
     "variance": variance_width,
 }
-SAID: Mapping[str, str] = {
+REASONS: Mapping[str, str] = {
     "effective_rank": "{:.1f} channels in use ({:.1f} to {:.1f})",
     "participation_ratio": "participation ratio {:.1f} ({:.1f} to {:.1f})",
     "variance": "{:.0f} directions hold 99 % of the variance",
@@ -49,7 +49,13 @@ DEFAULT_RULE = "effective_rank"
 
 
 class Cost(NamedTuple):
-    """What a network costs, as `models.cost.model_cost` counts it."""
+    """What a network costs on a device.
+
+    Attributes:
+        parameters: All weights.
+        macs: Multiply-adds per image.
+        peak_activation_bytes: Most bytes of activations alive at one time, in INT8.
+    """
 
     parameters: int
     macs: int
@@ -58,19 +64,19 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class WidthAdvice:
-    """A width for the stage that a probe ends.
+    """A width for the stage that ends at a probe.
 
     Attributes:
         probe: Name of the layer.
-        channels: Its width now.
-        suggested: The width advised; `channels` means keep.
-        low: The least that the interval would lead to.
-        high: The most.
+        channels: Its present width.
+        suggested: The advised width; equal to `channels` where it should be kept.
+        low: The width at the lower end of the interval.
+        high: The width at the upper end.
         reason: Why, in words.
-        parameters: Of the network with this stage alone at `suggested`; None where nobody
-            can build it.
-        macs: Multiply-adds of it.
-        peak_activation_bytes: Of it, in INT8.
+        parameters: Weights of the network with this stage alone at `suggested`; None where
+            the network cannot be built.
+        macs: Multiply-adds of that network.
+        peak_activation_bytes: Its peak activations, in INT8.
     """
 
     probe: str
@@ -85,11 +91,11 @@ class WidthAdvice:
 
     @property
     def keep(self) -> bool:
-        """Whether the stage stays as wide as it is."""
+        """Whether the stage keeps its present width."""
         return self.suggested == self.channels
 
 
-def advise(
+def advise_widths(
     records: Mapping[str, Sequence[ProbeRecord]],
     *,
     multiple: int = 4,
@@ -103,149 +109,69 @@ def advise(
 
     Args:
         records: {probe: its records in order}.
-        multiple: What widths are rounded up to. Defaults to 4.
+        multiple: Widths are rounded up to a multiple of this. Defaults to 4.
         rule: A key of `RULES`. Defaults to "effective_rank".
-        cost: Builds the network at {probe: width} and counts it. Defaults to None: unknown.
+        cost: Builds the network at {probe: width} and returns its cost. Defaults to None:
+            costs are unknown.
 
     Returns:
-        One piece of advice a probe, in the order of the records.
+        One `WidthAdvice` per probe, in the order of the records.
 
     Raises:
-        ValueError: `multiple` is not positive, or the rule unknown.
+        ValueError: `multiple` is not positive, or the rule is unknown.
 
     Example:
-        >>> advise({}, multiple=8)
+        >>> advise_widths({}, multiple=8)
         []
     """
     if type(multiple) is not int or multiple < 1:
         raise ValueError(f"Expected multiple to be a positive integer. Received: {multiple!r}")
     if rule not in RULES:
         raise ValueError(f"Unknown rule '{rule}'. Known: {', '.join(RULES)}.")
-    found = [_advice(history, multiple, rule) for history in records.values()]
+    advice = [_advise_width(history, multiple, rule) for history in records.values()]
     if cost is None:
-        return found
-    now = {advice.probe: advice.channels for advice in found}
+        return advice
+    now = {width.probe: width.channels for width in advice}
     return [
-        WidthAdvice(
-            advice.probe,
-            advice.channels,
-            advice.suggested,
-            advice.low,
-            advice.high,
-            advice.reason,
-            *cost(now | {advice.probe: advice.suggested}),
-        )
-        for advice in found
+        replace(width, **cost(now | {width.probe: width.suggested})._asdict()) for width in advice
     ]
 
 
-class Candidate(NamedTuple):
-    """Widths that were considered under a budget.
+def round_up(width: float, multiple: int) -> int:
+    """Returns the smallest positive multiple that is not below a width.
 
-    Attributes:
-        widths: {probe: width}.
-        cost: Of the network built so.
-        over: What it exceeds and by how much; empty where it fits.
+    Example:
+        >>> round_up(8.1, 4), round_up(8.0000001, 4)
+        (12, 8)
     """
-
-    widths: Mapping[str, int]
-    cost: Cost
-    over: str
+    return max(multiple, math.ceil(round(width, 6) / multiple) * multiple)
 
 
-def fit_budget(
-    advice: Sequence[WidthAdvice],
-    budget: Mapping[str, int],
-    cost: Callable[[Mapping[str, int]], Cost],
-    *,
-    multiple: int = 4,
-) -> list[Candidate]:
-    """Chooses all widths together so that the network fits.
-
-    Every stage gets the same share of the width advised for it, the largest share that
-    fits; then single stages are raised, the poorest first, as long as it still fits.
-
-    Args:
-        advice: What was advised without a budget.
-        budget: {field of `Cost`: the most that it may be}.
-        cost: Builds the network at {probe: width} and counts it.
-        multiple: What widths are rounded up to. Defaults to 4.
-
-    Returns:
-        What was considered, the chosen one last.
-
-    Raises:
-        ValueError: Not even the narrowest network fits.
-    """
-    wanted = {one.probe: one.suggested for one in advice}
-    considered: dict[tuple[int, ...], Candidate] = {}
-
-    def tried(widths: Mapping[str, int]) -> Candidate:
-        key = tuple(widths.values())
-        if key not in considered:
-            found = cost(widths)
-            considered[key] = Candidate(dict(widths), found, _over(found, budget))
-        return considered[key]
-
-    if not advice:
-        raise ValueError("Expected advice on at least one stage. Received: none")
-    shares = sorted(
-        {
-            width / most
-            for most in wanted.values()
-            for width in [*range(multiple, most, multiple), most]
-        },
-        reverse=True,
-    )
-    for share in shares:
-        chosen = tried(
-            {probe: min(most, _up(share * most, multiple)) for probe, most in wanted.items()}
-        )
-        if not chosen.over:
-            break
-    else:
-        raise ValueError(
-            f"No network fits: the narrowest, {_listed(chosen.widths)}, is {chosen.over}. "
-            "A smaller multiple (--multiple) leads further down."
-        )
-    raised = True
-    while raised:
-        raised = False
-        for probe in sorted(wanted, key=lambda name: chosen.widths[name] / wanted[name]):
-            width = min(wanted[probe], chosen.widths[probe] + multiple)
-            if width > chosen.widths[probe]:
-                wider = tried({**chosen.widths, probe: width})
-                if not wider.over:
-                    chosen, raised = wider, True
-                    break
-    return [*(c for c in considered.values() if c is not chosen), chosen]
-
-
-def _advice(history: Sequence[ProbeRecord], multiple: int, rule: str) -> WidthAdvice:
+def _advise_width(history: Sequence[ProbeRecord], multiple: int, rule: str) -> WidthAdvice:
     record = history[-1]
     probe, channels = record.probe, record.channels
     if record.verdict != "ok":
         return WidthAdvice(probe, channels, channels, 1, channels, record.verdict)
     width = RULES[rule](record)
-    if math.isnan(width.value):
+    if not all(map(math.isfinite, (*width, record.dead_channels, record.duplicate_channels))):
         return WidthAdvice(probe, channels, channels, 1, channels, "nothing to measure")
     spare = int(record.dead_channels + record.duplicate_channels)
-    rounded = [min(channels, _up(min(w, channels - spare), multiple)) for w in width[1:]]
-    low, high = max(1, min(rounded)), max(1, *rounded)
-    said = [SAID[rule].format(*width)]
+    ends = [min(channels, round_up(min(w, channels - spare), multiple)) for w in width[1:]]
+    low, high = max(1, min(ends)), max(1, *ends)
+    reasons = [REASONS[rule].format(*width)]
     if spare:
         dead, duplicates = record.dead_channels, record.duplicate_channels
-        said.append(f"{dead:.0f} dead and {duplicates:.0f} duplicate set aside")
-    moving = _movement(history, rule)
-    if moving:
-        said.append(moving)
-    return WidthAdvice(probe, channels, high, low, high, "; ".join(said))
+        reasons.append(f"{dead:.0f} dead and {duplicates:.0f} duplicate set aside")
+    movement = _movement(history, rule)
+    if movement:
+        reasons.append(movement)
+    return WidthAdvice(probe, channels, high, low, high, "; ".join(reasons))
 
 
 def _movement(history: Sequence[ProbeRecord], rule: str) -> str:
-    """Says how the width has moved over the last quarter of the epochs, where it did.
+    """Describes how the width has moved over the last quarter of the epochs, if it has.
 
-    A layer that was measured once is taken as trained to its end.
+    A layer that was measured once is taken as fully trained.
     """
     measured = [record for record in history if record.epoch >= 0]
     if len(history) == 1:
@@ -259,20 +185,3 @@ def _movement(history: Sequence[ProbeRecord], rule: str) -> str:
     if apart and abs(last.value - first.value) > STILL_MOVING * last.value:
         return f"still moving: {first.value:.1f} after epoch {before.epoch + 1}"
     return ""
-
-
-def _up(width: float, multiple: int) -> int:
-    return max(multiple, math.ceil(round(width, 6) / multiple) * multiple)
-
-
-def _over(found: Cost, budget: Mapping[str, int]) -> str:
-    over = [
-        f"{getattr(found, name) - most:,} {name.replace('_', ' ')} over"
-        for name, most in budget.items()
-        if getattr(found, name) > most
-    ]
-    return " and ".join(over)
-
-
-def _listed(widths: Mapping[str, int]) -> str:
-    return ", ".join(f"{probe.removeprefix('probe_')} {width}" for probe, width in widths.items())

@@ -1,33 +1,29 @@
-"""Several runs side by side: what can be compared, in one table and one figure a stage."""
+"""Several runs side by side: rows, and what cannot be compared. No Keras."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from markupsafe import Markup
-
 from ..loggers.console import half_width
-from ..records.files import whole_file
-from ..records.reading import RunFolder
+from ..records.reading import RunFolder, read_run
 from ..records.record import ProbeRecord
-from ..report.figures import Series, line_chart
-from ..report.page import environment, short
 from .advice import Cost
+from .tables import short
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedRun:
     """One run's row.
 
     Attributes:
-        name: Of its folder.
-        model: Of the zoo, or "".
-        seed: Of its training, or None.
+        name: Name of its folder.
+        model: Name of its network, or "".
+        seed: Seed of its training, or None.
         data: What it was trained on.
         size: Height and width of its input, or ().
-        miou: On the test split; nan where the run has not got that far.
-        cost: None where nobody can build the network.
+        miou: On the test split; nan where the run has not finished.
+        cost: Cost of its network; None where the run does not say.
         records: {probe: its records in order}.
     """
 
@@ -38,44 +34,74 @@ class Compared:
     size: tuple[int, ...]
     miou: float
     cost: Cost | None
-    records: Mapping[str, Sequence[ProbeRecord]]
-
-    @property
-    def kind(self) -> tuple[str, tuple[int, ...]]:
-        """What two runs must share so that their scores can be compared."""
-        return self.data, self.size
+    records: dict[str, list[ProbeRecord]]
 
 
-def compared(run: RunFolder, cost: Callable[[RunFolder], Cost | None]) -> Compared:
-    """Returns a run's row.
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side. `str(comparison)` is the notes and the table as text.
+
+    Attributes:
+        runs: One row per run.
+        differences: Which runs cannot be compared with the first, and why.
+        notes: What is missing of a run or was left out, one sentence each.
+    """
+
+    runs: Sequence[ComparedRun]
+    differences: Sequence[str]
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """Returns the notes, and the table."""
+        notes = [f"note: {note}" for note in (*self.differences, *self.notes)]
+        return "\n".join([*notes, comparison_table(self.runs)])
+
+
+def compare_runs(runs: Sequence[str | Path]) -> Comparison:
+    """Reads runs and compares them, and writes nothing.
 
     Args:
-        run: As `read_run` gave it.
-        cost: Builds a run's network and counts it.
+        runs: Their folders, two or more.
+
+    Raises:
+        ValueError: There are fewer than two, or a file of one is damaged.
+        FileNotFoundError: A folder does not exist, or holds no records.
     """
-    model, training = run.config.get("model", {}), run.config.get("training", {})
-    data = "unknown"
+    folders = [read_run(folder) for folder in runs]
+    if len(folders) < 2:
+        raise ValueError(f"Expected two runs or more. Received: {len(folders)}")
+    rows = [compared_run(run) for run in folders]
+    notes = [f"{run.name}: {note}" for run in folders for note in run.notes]
+    return Comparison(rows, differences(rows), notes)
+
+
+def compared_run(run: RunFolder) -> ComparedRun:
+    """Returns a run's row."""
+    data, size, model, seed = "unknown", (), "", None
     if run.config:
         data = run.config["data"]["root"] or "drawn scenes"
-    return Compared(
-        name=run.folder.resolve().name,
-        model=model.get("name", ""),
-        seed=training.get("seed"),
+        model, size = run.config["model"]["name"], tuple(run.config["model"]["input_size"])
+        seed = run.config["training"]["seed"]
+    miou = run.evaluation.get("miou")
+    return ComparedRun(
+        name=run.name,
+        model=model,
+        seed=seed,
         data=data,
-        size=tuple(model.get("input_size", ())),
-        miou=run.evaluation.get("miou", math.nan),
-        cost=cost(run),
-        records=run.records,
+        size=size,
+        miou=math.nan if miou is None else miou,
+        cost=Cost(*(run.cost[name] for name in Cost._fields)) if run.cost else None,
+        records=dict(run.records),
     )
 
 
-def differences(runs: Sequence[Compared]) -> list[str]:
-    """Says which runs cannot be compared with the first, and why; empty: all can.
+def differences(runs: Sequence[ComparedRun]) -> list[str]:
+    """Describes which runs cannot be compared with the first, and why; empty if all can.
 
-    Channels in use depend on the images that they were measured on, and a score on those it
-    was tested on.
+    Channels in use depend on the images on which they were measured, and scores on the
+    images of the test.
     """
-    first, said = runs[0], []
+    first, sentences = runs[0], []
     for run in runs[1:]:
         parts = []
         if run.data != first.data:
@@ -83,8 +109,10 @@ def differences(runs: Sequence[Compared]) -> list[str]:
         if run.size != first.size:
             parts.append(f"another input size ({_size(run.size)}, not {_size(first.size)})")
         if parts:
-            said.append(f"{run.name} cannot be compared with {first.name}: {' and '.join(parts)}")
-    return said
+            sentences.append(
+                f"{run.name} cannot be compared with {first.name}: {' and '.join(parts)}"
+            )
+    return sentences
 
 
 def trend(records: Sequence[ProbeRecord]) -> float:
@@ -98,34 +126,13 @@ def trend(records: Sequence[ProbeRecord]) -> float:
     return measured[-1].effective_rank - measured[-1 - len(measured) // 4].effective_rank
 
 
-def stages(runs: Sequence[Compared]) -> list[str]:
-    """Returns the names of all probes, in the order in which they are first seen."""
+def stages(runs: Sequence[ComparedRun]) -> list[str]:
+    """Returns the names of all probes, in the order of their first appearance."""
     return list(dict.fromkeys(probe for run in runs for probe in run.records))
 
 
-def figures(runs: Sequence[Compared]) -> list[tuple[str, Markup]]:
-    """Returns (probe, figure): channels in use over the epochs, a line a run."""
-    found = []
-    for probe in stages(runs):
-        series = [
-            Series(
-                run.name,
-                [record.epoch + 1 for record in run.records[probe]],
-                [record.effective_rank for record in run.records[probe]],
-                [record.effective_rank_low for record in run.records[probe]],
-                [record.effective_rank_high for record in run.records[probe]],
-            )
-            for run in runs
-            if probe in run.records
-        ]
-        title = f"Channels in use at {short(probe)} over epochs"
-        figure = line_chart(series, title=title, x_label="epochs trained", y_label="channels")
-        found.append((probe, figure))
-    return found
-
-
-def table(runs: Sequence[Compared]) -> str:
-    """Returns the table as text, a block a run."""
+def comparison_table(runs: Sequence[ComparedRun]) -> str:
+    """Returns the table as text, one block per run."""
     lines = []
     for run in runs:
         seed = "" if run.seed is None else f", seed {run.seed}"
@@ -139,31 +146,14 @@ def table(runs: Sequence[Compared]) -> str:
         score = "no score" if math.isnan(run.miou) else f"test mIoU {run.miou:.4f}"
         lines.append(f"  {score}, {cost}")
         for probe, records in run.records.items():
-            last, moved = records[-1], trend(records)
-            late = "" if math.isnan(moved) else f"  {moved + 0.0:+.1f} over the last quarter"
-            said = "" if last.verdict == "ok" else f"  ({last.verdict})"
+            last, gained = records[-1], trend(records)
+            late = "" if math.isnan(gained) else f"  {gained + 0.0:+.1f} over the last quarter"
+            verdict = "" if last.verdict == "ok" else f"  ({last.verdict})"
             lines.append(
                 f"  {short(probe):12} {last.channels:4} channels  {last.effective_rank:6.1f}"
-                f"{half_width(last)} in use{late}{said}"
+                f"{half_width(last)} in use{late}{verdict}"
             )
     return "\n".join(lines)
-
-
-def write_comparison(runs: Sequence[Compared], path: Path) -> None:
-    """Writes the comparison as one HTML file that needs no other and no network."""
-    text = (
-        environment()
-        .get_template("compare.html")
-        .render(
-            runs=runs,
-            stages=stages(runs),
-            figures=figures(runs),
-            differences=differences(runs),
-            trend=trend,
-        )
-    )
-    with whole_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
 
 
 def _size(size: Sequence[int]) -> str:

@@ -6,24 +6,32 @@ import json
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+
+from ..optional import needed_for
+
+# What NumPy and zipfile raise for a file that is no archive of arrays.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 class DamagedFileError(ValueError):
-    """A file of a run is not what was written; the message names it."""
+    """A file of a run is damaged or not one of ours; the message names it."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a path to write to, and puts the finished file in `path`'s place.
+    """Yields a path to write to, and moves the finished file to `path`.
 
-    On an exception `path` stays as it was.
+    After an exception `path` is as it was before.
 
     Example:
         >>> import tempfile
@@ -33,14 +41,15 @@ def whole_file(path: Path) -> Iterator[Path]:
         >>> target.read_text()
         'done'
     """
-    draft = path.with_name(f".unfinished.{path.name}")  # some writers look at the suffixes
+    # Some writers look at the suffix.
+    draft = path.with_name(f".unfinished.{path.name}")
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
-        if error.filename is None:  # a full disk is told of without the file
+        if error.filename is None:  # the error of a full disk does not name the file
             error.filename = str(path)
         raise
     finally:
@@ -48,11 +57,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 class AppendedFile:
-    """A file that takes each piece whole, on to its end, or not at all.
+    """A file to which each piece is appended whole or not at all.
 
     Args:
         path: The file; it and its folder are made at the first `append`.
-        mode: "x", which refuses a file that is there already, or "a". Defaults to "x".
+        mode: "x", which refuses an existing file, or "a". Defaults to "x".
 
     Example:
         >>> import tempfile
@@ -69,19 +78,19 @@ class AppendedFile:
         self._file: io.FileIO | None = None
 
     def empty(self) -> bool:
-        """Returns whether there is nothing in it, or no file yet."""
+        """Returns whether the file is empty or does not exist yet."""
         return not self.path.exists() or not self.path.stat().st_size
 
     def removed(self) -> bool:
-        """Returns whether the file was there, and is no longer."""
+        """Returns whether the file existed and has been removed."""
         return self.mode == "a" and not self.path.exists()
 
     def append(self, content: bytes) -> None:
-        """Adds a piece to the file.
+        """Appends a piece.
 
         Raises:
-            OSError: It does not fit; what was there is as it was. Or the file was removed, or
-                another one put in its place, which the next call goes on with.
+            OSError: The piece does not fit; the file is as it was before. Or the file was
+                removed or replaced; the next call appends to the file that is there then.
         """
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +110,7 @@ class AppendedFile:
             raise
 
     def close(self) -> None:
-        """Closes the file; a later `append` goes on at its end."""
+        """Closes the file; a later `append` continues at its end."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -115,83 +124,103 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
         names: Which arrays to read. Defaults to None: all.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: The file does not exist.
         DamagedFileError: It is damaged, lacks an array, or holds Python objects.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return {name: held[name] for name in (held.files if names is None else names)}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in (archive.files if names is None else names)}
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(f"{path} cannot be read: {error}") from None
 
 
-def read_values(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
-    """Reads a .yaml or a .json file; an empty one is an empty mapping.
+def read_values(path: Path, loader: type | None = None) -> Any:
+    """Reads a .yaml or a .json file; an empty file is an empty mapping.
 
     Args:
         path: The file.
-        loader: Of YAML. Defaults to PyYAML's safe one.
+        loader: A subclass of PyYAML's SafeLoader. Defaults to None: SafeLoader itself.
 
     Raises:
-        FileNotFoundError: It is not there.
+        FileNotFoundError: The file does not exist.
         DamagedFileError: It is damaged, or asks for Python objects.
+        MissingPackageError: It is YAML, and PyYAML is not installed.
     """
-    kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text or "{}") if kind == "JSON" else yaml.load(text, loader)
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise DamagedFileError(f"{path}: not {kind}: {' '.join(str(error).split())}") from None
+    is_json = path.suffix == ".json"
+    values = _parsed_json(text, path) if is_json else _parsed_yaml(text, path, loader)
     return {} if values is None else values
 
 
-class Unwritten:
-    """What of a training could not be written: one warning at the first, a list at the end.
+def _parsed_json(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:  # ValueError: a number of too many digits
+        raise DamagedFileError(f"{path}: not JSON: {error}") from None
+
+
+def _parsed_yaml(text: str, path: Path, loader: type | None) -> Any:
+    with needed_for(f"Reading {path.name}", "pyyaml"):
+        import yaml
+    try:
+        return yaml.load(text, loader or yaml.SafeLoader)
+    # PyYAML checks neither dates nor the digits of numbers before it converts them.
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        raise DamagedFileError(f"{path}: not YAML: {message}") from None
+
+
+class WriteFailures:
+    """Collects what could not be written: warns of the first, and lists them at the end.
 
     Example:
-        >>> unwritten = Unwritten()
-        >>> with warnings.catch_warnings(record=True) as said:
+        >>> failures = WriteFailures()
+        >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")
-        ...     unwritten.add("log", "2 rows of log (No space left on device)")
-        ...     unwritten.add("log", "3 rows of log (No space left on device)")
-        >>> len(said), list(unwritten)
+        ...     failures.add("log", "2 rows of log (No space left on device)")
+        ...     failures.add("log", "3 rows of log (No space left on device)")
+        >>> len(caught), list(failures)
         (1, ['3 rows of log (No space left on device)'])
-        >>> unwritten.remove("log")
-        >>> list(unwritten)
+        >>> failures.remove("log")
+        >>> list(failures)
         []
     """
 
     def __init__(self):
-        self._parts: dict[str, str] = {}
-        self._said = False
+        self._missing: dict[str, str] = {}
+        self._warned = False
 
     def __iter__(self) -> Iterator[str]:
-        """Gives what is missing now, a phrase a part."""
-        return iter(list(self._parts.values()))
+        """Iterates over what is missing now, one phrase per part."""
+        return iter(list(self._missing.values()))
 
     def add(self, part: str, missing: str) -> None:
-        """Notes, or notes anew, what is missing of a part."""
-        self._parts[part] = missing
-        if not self._said:
-            self._said = True
+        """Records what is missing of a part, replacing what was recorded of it before."""
+        self._missing[part] = missing
+        if not self._warned:
+            self._warned = True
             warnings.warn(
-                f"Not written: {missing}. The training goes on; what can be is kept in memory and "
-                "written as soon as it can, and what is missing is said at the end",
+                f"Not written: {missing}. The training continues; what can be kept is kept in "
+                "memory and written as soon as possible, and what is missing is listed at the end",
                 stacklevel=3,
             )
 
     def remove(self, part: str) -> None:
-        """Notes that nothing of a part is missing any more."""
-        self._parts.pop(part, None)
+        """Records that nothing of a part is missing any more."""
+        self._missing.pop(part, None)
+
+
+Unwritten = WriteFailures  # the name until the last caller is renamed
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Returns a file's lines with their ends, without half a last one."""
+    """Returns a file's lines with their line ends, without a torn last line."""
     with path.open(encoding="utf-8", newline="", errors="replace") as lines:
         return [line for line in lines if line.endswith("\n")]

@@ -1,36 +1,37 @@
-"""Reads back what a run has left in its folder."""
+"""Reads back a run's folder. Every file is checked against its schema; none needs Keras."""
 
 import csv
-import json
 import math
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from .files import DamagedFileError, read_arrays, read_values, whole_lines
-from .record import ProbeRecord, ProbeSnapshot
+from . import schema
+from .files import DamagedFileError, read_values, whole_lines
+from .record import ProbeRecord
+from .record_lines import TORN, RecordLines
+from .run_files import CONFIG, COST, EVALUATION, EXPORT, HISTORY, MONITOR_JSONL
+from .snapshots import read_snapshots
 
-SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+__all__ = ["RunFolder", "RunReader", "read_history", "read_records", "read_run", "read_snapshots"]
+
 LIMIT = 2048  # records of a probe that a report or a comparison reads
-TEXTS = ("probe", "source", "verdict")
-TORN = "its last line is torn and was left out"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run as its files tell it.
+    """A run, as its files describe it.
 
     Attributes:
-        folder: Where.
-        records: {probe: its records, in order}, those before the first step among them.
+        folder: The run's folder.
+        records: {probe: its records in order}, those before the first step included.
         config: The resolved configuration; empty where there is none.
-        evaluation: Scores on the test split; empty where the run has not got that far.
-        exported: What was found when the run's INT8 file was run; empty where there is none.
-        history: {column: a value an epoch} of Keras' log; empty where there is none.
-        notes: What is missing or was left out, a sentence each.
+        evaluation: Scores on the test split; empty where the run has not finished.
+        exported: Results of running the INT8 file; empty where there is none.
+        cost: What the network costs on a device; empty where that was not written.
+        history: {column: one value per epoch} of Keras' log; empty where there is none.
+        notes: What is missing or was left out, one sentence each.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class RunFolder:
     config: Mapping
     evaluation: Mapping
     exported: Mapping
+    cost: Mapping
     history: Mapping[str, list[float]]
     notes: tuple[str, ...]
 
@@ -46,159 +48,151 @@ class RunFolder:
         """Each probe's last record."""
         return {probe: records[-1] for probe, records in self.records.items()}
 
+    @property
+    def name(self) -> str:
+        """The folder's name; bytes that are not UTF-8 are escaped."""
+        return self.folder.resolve().name.encode("utf-8", "backslashreplace").decode()
+
+
+class FileCache:
+    """Keeps what was read from files until they change.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> _ = path.write_text("one")
+        >>> cache = FileCache()
+        >>> cache.read(path, Path.read_text), cache.read(path, lambda path: "not called")
+        ('one', 'one')
+    """
+
+    def __init__(self):
+        self._read: dict[str, tuple[tuple, Any]] = {}
+
+    def read(self, path: Path, reader: Callable[[Path], Any], slot: str | None = None) -> Any:
+        """Returns `reader(path)`, or what it returned before if the file has not changed.
+
+        Args:
+            path: The file.
+            reader: Called with the path.
+            slot: Files read into one slot replace each other in the cache. Defaults to
+                None: a slot for each path.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+        """
+        slot, version = slot or str(path), (path, file_version(path))
+        if slot not in self._read or self._read[slot][0] != version:
+            self._read[slot] = version, reader(path)
+        return self._read[slot][1]
+
+
+def file_version(path: Path) -> tuple[int, ...]:
+    """Returns numbers that differ once a file has been changed or replaced."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+class RunReader:
+    """Reads a run again and again while it goes on, and parses only what has changed.
+
+    Args:
+        folder: The run's folder.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.cache = FileCache()
+        self._lines = RecordLines(self.folder / MONITOR_JSONL, LIMIT)
+
+    def read(self) -> RunFolder:
+        """Returns the run as it is now; errors as those of `read_run`."""
+        folder, path = self.folder, self.folder / MONITOR_JSONL
+        if not folder.is_dir():
+            raise FileNotFoundError(f"Run folder {folder} is not there.")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{folder} holds no {path.name}: train with --probes or --enable-nas-monitoring, "
+                "or give NASMonitorCallback this folder as log_dir."
+            )
+        lines, notes = self._lines.read()
+        if not lines:
+            raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
+        records: dict[str, list[ProbeRecord]] = {}
+        for record in lines:
+            records.setdefault(record.probe, []).append(record)
+        for name, absent in ((CONFIG, "settings"), (EVALUATION, "scores: the run did not end")):
+            if not (folder / name).is_file():
+                notes.append(f"no {name}, so no {absent}")
+        history, torn = self._cached(HISTORY, _history_and_torn, ({}, False))
+        if torn:
+            notes.append(f"{HISTORY}: {TORN}")
+        return RunFolder(
+            folder,
+            records,
+            config=self._cached(CONFIG, read_checked, {}),
+            evaluation=self._cached(EVALUATION, read_checked, {}),
+            exported=self._cached(EXPORT, read_checked, {}),
+            cost=self._cached(COST, read_checked, {}),
+            history=history,
+            notes=tuple(notes),
+        )
+
+    def _cached(self, name: str, reader: Callable[[Path], Any], absent: Any) -> Any:
+        path = self.folder / name
+        return self.cache.read(path, reader) if path.is_file() else absent
+
 
 def read_run(folder: str | Path) -> RunFolder:
-    """Reads a run that train.py, or a monitor with a `log_dir`, has written.
+    """Reads a run written by train.py, or by a monitor with a `log_dir`.
 
     Raises:
-        FileNotFoundError: There is no folder, or there are no records in it.
-        DamagedFileError: A line of monitor.jsonl, but for a torn last one, is no record, or
-            another file is damaged.
+        FileNotFoundError: There is no such folder, or it holds no records.
+        DamagedFileError: A file is damaged or not one of a run; names the file, the key,
+            and what was expected.
+        MissingPackageError: There is a config.yaml, and PyYAML is not installed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Run folder {folder} is not there.")
-    path = folder / "monitor.jsonl"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no monitor.jsonl: train with --probes or --enable-nas-monitoring, or "
-            "give NASMonitorCallback this folder as log_dir."
-        )
-    found, notes = read_records(path, LIMIT)
-    if not found:
-        raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
-    records: dict[str, list[ProbeRecord]] = {}
-    for record in found:
-        records.setdefault(record.probe, []).append(record)
-    config, evaluation = folder / "config.yaml", folder / "evaluation.json"
-    for there, said in ((config, "settings"), (evaluation, "scores: the run did not end")):
-        if not there.is_file():
-            notes.append(f"no {there.name}, so no {said}")
-    history = folder / "history.csv"
-    if history.is_file() and not (history.read_bytes() or b"\n").endswith(b"\n"):
-        notes.append(f"{history.name}: {TORN}")
-    return RunFolder(
-        folder,
-        records,
-        _mapping(config),
-        _mapping(evaluation),
-        _mapping(folder / "export.json"),
-        read_history(history),
-        tuple(notes),
-    )
+    return RunReader(folder).read()
 
 
-def _mapping(path: Path) -> dict:
-    values = read_values(path) if path.is_file() else {}
-    if not isinstance(values, dict):
-        raise DamagedFileError(f"{path}: expected a mapping. Received: {type(values).__name__}")
-    return values
+def read_checked(path: Path) -> dict:
+    """Reads a YAML or JSON file of a run's folder that has a schema.
 
-
-ARRAYS = ("epoch", "step", "mean", "correlation", "eigenvalues", "dead", "duplicates")
-
-
-def read_snapshots(folder: str | Path) -> dict[str, list[ProbeSnapshot]]:
-    """Reads {probe: its snapshots in order} from a run's arrays/; empty where there are none."""
-    snapshots: dict[str, list[ProbeSnapshot]] = {}
-    for path in sorted((Path(folder) / "arrays").glob("*-*.npz")):
-        name, _ = path.stem.rsplit("-", 1)
-        if name.startswith("."):
-            continue
-        held, probe = read_arrays(path, ARRAYS), unquote(name)
-        snapshot = ProbeSnapshot(
-            probe=probe,
-            epoch=int(held["epoch"]),
-            step=int(held["step"]),
-            mean=held["mean"],
-            correlation=held["correlation"],
-            eigenvalues=held["eigenvalues"],
-            dead=tuple(int(channel) for channel in held["dead"]),
-            duplicates={
-                int(one): (int(first), int(sign)) for one, first, sign in held["duplicates"]
-            },
-        )
-        snapshots.setdefault(probe, []).append(snapshot)
-    return snapshots
+    Raises:
+        DamagedFileError: It is damaged, or does not hold what it must.
+    """
+    return schema.check(read_values(path), path)
 
 
 def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord], list[str]]:
-    """Reads a monitor.jsonl.
-
-    Args:
-        path: The file.
-        limit: Records of a probe, at most; of more every k-th and the last. Others are not
-            looked at. Defaults to None: all.
-
-    Returns:
-        The records, and a note where a killed run has left half a line, or not all are read.
-
-    Raises:
-        DamagedFileError: A line, but for a torn last one, is no record.
-    """
-    found: list[ProbeRecord] = []
-    lines, stride = _thinned(path, limit)
-    notes = [] if stride == 1 else [f"{path.name} is long: every {stride}th record is read"]
-    for number, line in lines:
-        try:
-            found.append(_record(json.loads(line)))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            if not line.endswith("\n"):
-                return found, [*notes, f"{path.name}: {TORN}"]
-            said = "not JSON" if isinstance(error, json.JSONDecodeError) else error
-            raise DamagedFileError(
-                f"{path}, line {number}, is no record ({said}): the file is damaged, or of "
-                "another version. Without that line the rest can be read."
-            ) from None
-    return found, notes
-
-
-def _thinned(path: Path, limit: int | None) -> tuple[list[tuple[int, str]], int]:
-    """Returns numbered lines in order, so many of each probe at most, and the largest k."""
-    kept: dict[str, list[tuple[int, str]]] = {}
-    last: dict[str, tuple[int, str]] = {}
-    seen: Counter[str] = Counter()
-    strides: dict[str, int] = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            probe = line.partition(",")[0]  # {"probe": "NAME"
-            held, stride = kept.setdefault(probe, []), strides.setdefault(probe, 1)
-            if seen[probe] % stride == 0:
-                held.append((number, line))
-                if limit is not None and len(held) > limit:
-                    del held[1::2]
-                    strides[probe] = 2 * stride
-            seen[probe] += 1
-            last[probe] = number, line
-    chosen = {numbered for held in kept.values() for numbered in held} | set(last.values())
-    return sorted(chosen), max(strides.values(), default=1)
-
-
-def _record(values: Mapping) -> ProbeRecord:
-    known = {field.name for field in fields(ProbeRecord)}
-    if values.keys() != known:
-        wrong = sorted(known ^ values.keys())
-        raise ValueError(f"missing or unknown: {', '.join(wrong)}")
-    read: dict[str, Any] = {
-        name: value if name in TEXTS or isinstance(value, (int, float)) else SPECIAL[value]
-        for name, value in values.items()
-    }
-    return ProbeRecord(**read)
+    """Reads a monitor.jsonl once; arguments, result and errors as those of `RecordLines`."""
+    return RecordLines(path, limit).read()
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    """Reads {column: a value an epoch} of Keras' log, without half a last line.
+    """Reads {column: one value per epoch} of Keras' log, without a torn last line.
 
     Returns:
         The columns; empty where there is no log.
 
     Raises:
-        DamagedFileError: A value is no number.
+        DamagedFileError: A value is not a number, or there is no column of epochs.
     """
     if not path.is_file():
         return {}
-    rows = list(csv.DictReader(whole_lines(path)))
     try:
-        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    except (TypeError, ValueError, KeyError) as error:
+        rows = list(csv.DictReader(whole_lines(path)))
+        columns = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    except (csv.Error, TypeError, ValueError, KeyError) as error:
         raise DamagedFileError(f"{path} is no log of Keras: {error}") from None
+    if rows and not all(map(math.isfinite, columns.get("epoch", [math.nan]))):
+        raise DamagedFileError(
+            f"{path} is no log of Keras: expected a column 'epoch' of numbers. "
+            f"Received: {', '.join(columns)}"
+        )
+    return columns
+
+
+def _history_and_torn(path: Path) -> tuple[dict[str, list[float]], bool]:
+    """Returns Keras' log, and whether its last line is torn."""
+    return read_history(path), not (path.read_bytes() or b"\n").endswith(b"\n")

@@ -1,1 +1,1 @@
-"""monitoring.report."""
+"""Pages and figures, and the functions that write them."""

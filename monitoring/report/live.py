@@ -2,15 +2,46 @@
 
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+
+from ..optional import MissingPackageError
+from .run_page import RunPage
 
 ADDRESS = "127.0.0.1"
+REFRESH_SECONDS = 5
+
+
+def report_server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
+    """Makes a server of a run's report, which a browser loads again every 5 seconds.
+
+    Args:
+        run: The run's folder; records may come later.
+        port: 0 takes a free one. Defaults to 0.
+
+    Returns:
+        A server; `serve_forever()` runs it, `server_port` is its port.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        OSError: The port is taken.
+    """
+    if not Path(run).is_dir():
+        raise FileNotFoundError(f"Run folder {run} is not there.")
+    page, lock = RunPage(run, REFRESH_SECONDS), Lock()
+
+    def render() -> str:
+        with lock:  # requests are served by threads
+            return page.render()
+
+    return live_server(render, port)
 
 
 def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer:
     """Makes a server of one page, at http://127.0.0.1:PORT/ and nowhere else.
 
-    A request that names another host is refused: a page elsewhere could otherwise have its
-    own name lead here and read what is served.
+    A request that names another host is refused: a foreign page could otherwise point its
+    own name at this address and read what is served.
 
     Args:
         render: Returns the page; called for each request.
@@ -38,7 +69,7 @@ def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer
             else:
                 try:
                     body = render().encode()
-                except (ValueError, OSError) as error:
+                except (ValueError, OSError, MissingPackageError) as error:
                     self.send_error(503, "No report yet", " ".join(str(error).split()))
                     return
                 self.send_response(200)

@@ -1,0 +1,70 @@
+"""What command lines share: a parser, one-line errors, and a quiet start of TensorFlow."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports an error in one line."""
+
+    def error(self, message):
+        """Ends the process with exit code 2."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
+
+
+def one_line(error: BaseException) -> str:
+    r"""Returns an error's message without line breaks, printable on any console.
+
+    Surrogates, which stand for the undecodable bytes of a file name, come out escaped.
+
+    Example:
+        >>> one_line(ValueError("no such file:\n caf\udce9"))
+        'no such file: caf\\udce9'
+    """
+    message = " ".join(str(error).split())
+    return message.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Parses an option's value such as "4,8,16".
+
+    Raises:
+        argparse.ArgumentTypeError: A part is not a whole number.
+
+    Example:
+        >>> numbers("4,8,16")
+        (4, 8, 16)
+    """
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers separated by commas. Received: {text!r}"
+        ) from None
+
+
+@contextmanager
+def quiet_start() -> Iterator[None]:
+    """Keeps TensorFlow's start-up messages off the console, unless the block fails.
+
+    Its libraries write to the file descriptor before any log level takes effect.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    console = os.dup(2)
+    with tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
+        started = False
+        try:
+            yield
+            started = True
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
+            if not started:
+                messages.seek(0)
+                os.write(2, messages.read())

@@ -1,0 +1,177 @@
+"""The parts of a run's page: numbers and figures, ready for its template."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..analysis.advice import Cost, WidthAdvice
+from ..analysis.check import Check
+from ..analysis.tables import change, short
+from ..optional import needed_for
+from ..records.files import DamagedFileError
+from ..records.record import ProbeRecord
+from .figures import Figure, Series, line_chart
+
+SWEPT = (("miou", "mIoU"), ("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
+LEARNING = (("loss", "loss"), ("miou", "mIoU"))
+COST_NAMES = ("parameters", "multiply-adds an image", "activations at their peak, bytes in INT8")
+
+
+def overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, str, Figure]]:
+    """Returns (anchor, heading, figure) over epochs; over steps if epochs were subdivided."""
+    epochs = [record.epoch for record in next(iter(records.values()))]
+    by_step = len(set(epochs)) < len(epochs)
+
+    def lines(value: str, low: str, high: str, as_fraction: bool) -> list[Series]:
+        series = []
+        for name, history in records.items():
+            columns = [
+                [
+                    getattr(record, field) / (record.channels if as_fraction else 1)
+                    for record in history
+                ]
+                for field in (value, low, high)
+            ]
+            along = [record.step if by_step else record.epoch + 1 for record in history]
+            series.append(Series(short(name), along, *columns))
+        return series
+
+    redundancy = lines("redundancy_score", "redundancy_low", "redundancy_high", False)
+    rank = lines("effective_rank", "effective_rank_low", "effective_rank_high", True)
+    label = "optimizer steps" if by_step else "epochs trained"
+    return [
+        (
+            "redundancy",
+            "Redundancy",
+            line_chart(
+                redundancy, title="Redundancy over epochs", x_label=label, y_label="redundancy"
+            ),
+        ),
+        (
+            "effective-rank",
+            "Channels in use",
+            line_chart(
+                rank,
+                title="Fraction of the channels in use over epochs",
+                x_label=label,
+                y_label="channels in use / channels",
+            ),
+        ),
+    ]
+
+
+def learning(history: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """Returns the curves of Keras' log."""
+    figures = []
+    for column, label in LEARNING:
+        series = [
+            Series(split, [epoch + 1 for epoch in history.get("epoch", [])], history[name])
+            for name, split in ((column, "training"), (f"val_{column}", "validation"))
+            if name in history
+        ]
+        if series:
+            figures.append(
+                line_chart(series, title=f"{label} over epochs", x_label="epoch", y_label=label)
+            )
+    return figures
+
+
+def network_scores(evaluation: Mapping, exported: Mapping) -> dict[str, Mapping]:
+    """Returns {network: its scores and their spread over images}: "float", "INT8"."""
+    scores = {}
+    if evaluation.get("per_image_iou"):
+        scores["float"] = evaluation
+    if exported:
+        spread = {"per_image_iou": exported["per_image_iou"]}
+        scores["INT8"] = exported["int8_scores"] | spread
+    return scores
+
+
+def score_curves(evaluation: Mapping, exported: Mapping) -> list[Figure]:
+    """Returns the precision-recall curves and the sweep over thresholds; empty without."""
+    rows = evaluation.get("sweep") or []
+    if not rows:
+        return []
+
+    def column(name: str, rows: Sequence[Mapping] = rows) -> list[float]:
+        return [math.nan if row[name] is None else row[name] for row in rows]
+
+    curves = [Series("float", column("recall"), column("precision"))]
+    int8 = exported.get("sweep")
+    if int8:
+        curves.append(Series("INT8", column("recall", int8), column("precision", int8)))
+    over = [Series(label, column("threshold"), column(name)) for name, label in SWEPT]
+    return [
+        line_chart(curves, title="Precision over recall", x_label="recall", y_label="precision"),
+        line_chart(
+            over,
+            title="Scores over the threshold",
+            x_label="probability from which on a pixel is foreground",
+            y_label="score",
+        ),
+    ]
+
+
+def picture(path: Path) -> str:
+    """Returns the predictions as a data URI.
+
+    Raises:
+        DamagedFileError: The file is not a picture.
+        MissingPackageError: Pillow is not installed.
+    """
+    with needed_for("A report with predictions", "pillow"):
+        from PIL import Image
+
+    file = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            image.convert("RGB").save(file, "JPEG", quality=80)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}") from None
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def lead(
+    advice: Sequence[WidthAdvice], costs: tuple[Cost, Cost] | None, check: Check | None
+) -> str:
+    """Returns all of the advice in a sentence or two."""
+    narrower = [width for width in advice if not width.keep]
+    if not narrower:
+        return "Keep every width as it is."
+    sentences = [f"Narrow {len(narrower)} of {len(advice)} layers."]
+    if costs is not None:
+        parameters, macs = (percent for _, _, _, percent in cost_rows(costs)[:2])
+        sentences.append(
+            f"That changes the parameters by {parameters} and the multiply-adds by {macs}."
+        )
+    rows = check.rows if check else ()
+    joint = [row.lost for row in rows if (row.probe, row.level) == ("all", "advised")]
+    if joint and check:
+        lost = f"{100 * joint[0]:.1f} points of {check.score}" if joint[0] > 0 else "nothing"
+        sentences.append(
+            f"The trained network, held to these widths in all of them at once, loses {lost}."
+        )
+    return " ".join(sentences)
+
+
+def cost_rows(costs: tuple[Cost, Cost] | None) -> list[tuple[str, int, int, str]]:
+    """Returns (what, now, as advised, change) for each cost; empty where they are unknown."""
+    if costs is None:
+        return []
+    return [
+        (name, before, after, change(before, after).replace("%", " %"))
+        for name, before, after in zip(COST_NAMES, *costs, strict=True)
+    ]
+
+
+def monitoring_time(evaluation: Mapping) -> str:
+    """Describes what monitoring cost in this run; empty where that is unknown."""
+    training, monitoring = evaluation.get("training_seconds"), evaluation.get("monitoring_seconds")
+    if not training or monitoring is None:
+        return ""
+    estimated = evaluation.get("monitoring_seconds_estimated") or 0
+    percent = f"{100 * monitoring / training:.1f} %"
+    text = f"{monitoring:.1f} of {training:.0f} seconds of training, {percent}"
+    return f"{text}; {estimated:.1f} seconds of it are an estimate" if estimated else text
