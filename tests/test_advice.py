@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from monitoring.analysis.advice import Cost, WidthAdvice, advise, fit_budget
+from monitoring.analysis.advice import Cost, WidthAdvice, advise_widths
+from monitoring.analysis.budget import fit_budget
 from monitoring.records.record import ProbeRecord
 
 ZERO = {field.name: 0 for field in fields(ProbeRecord)}
@@ -26,7 +27,7 @@ def record(rank=6.1, low=5.8, high=6.4, channels=16, epoch=9, **values) -> Probe
 
 
 def one(*history, **options) -> WidthAdvice:
-    (advice,) = advise({history[-1].probe: history}, **options)
+    (advice,) = advise_widths({history[-1].probe: history}, **options)
     return advice
 
 
@@ -83,9 +84,9 @@ def test_the_other_rules_read_other_fields():
     assert (advice.low, advice.suggested) == (7, 10)
     assert one(*steady(known), rule="variance", multiple=1).suggested == 15
     with pytest.raises(ValueError, match="Unknown rule 'best'. Known: effective_rank"):
-        advise({}, rule="best")
+        advise_widths({}, rule="best")
     with pytest.raises(ValueError, match="positive integer. Received: 0"):
-        advise({}, multiple=0)
+        advise_widths({}, multiple=0)
 
 
 def squares(widths) -> Cost:
@@ -99,7 +100,7 @@ def pieces(**widths) -> list[WidthAdvice]:
 
 def test_each_advice_has_the_cost_of_its_own_network():
     histories = {name: steady(replace(record(), probe=name)) for name in ("probe_one", "probe_two")}
-    first, _ = advise(histories, cost=squares)
+    first, _ = advise_widths(histories, cost=squares)
     assert (first.parameters, first.macs) == (8**2 + 16**2, 10 * (8**2 + 16**2))
 
 

@@ -4,11 +4,12 @@ import os
 import shutil
 
 import pytest
-from test_report import record, run, snapshot
+from synthetic_run import record, run, snapshot
 
 from monitoring.analysis.advice import WidthAdvice
-from monitoring.analysis.projection import LEVELS, Check, Projected
-from monitoring.report.page import render
+from monitoring.analysis.check import LEVELS, Check, Projected
+from monitoring.report.run_page import render
+from monitoring.report.sections import picture
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -34,7 +35,7 @@ def file(tmp_path_factory):
     Image.new("RGB", (600, 200), "green").save(folder / "predictions.png")
     text = render(
         run(folder, records, history=history),
-        {name: [snapshot(name, 32)] for name in names},
+        {name: snapshot(name, 32) for name in names},
         [WidthAdvice(name, 32, 16, 12, 16, "15.1 channels in use") for name in names],
         check=Check(
             "mIoU",
@@ -45,6 +46,7 @@ def file(tmp_path_factory):
                 for level, k in zip(LEVELS, (9, 10, 32), strict=True)
             ],
         ),
+        predictions=picture(folder / "predictions.png"),
     )
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")

@@ -1,10 +1,15 @@
-"""What becomes of advice that costs too much in the projection check."""
+"""Advised widths that cost too much in the projection check are rejected."""
 
 import pytest
 
 from monitoring.analysis.advice import WidthAdvice
-from monitoring.analysis.projection import LEVELS, Check, Projected
-from training.projection_check import settled
+from monitoring.analysis.check import (
+    LEVELS,
+    Check,
+    Projected,
+    checked_points,
+    enforce_tolerance,
+)
 
 COSTS = {"a": 0.004, "b": 0.006, "c": 0.02}  # points lost add up
 
@@ -27,42 +32,48 @@ def check(widths):
 
 
 def outcome(names, tolerance):
-    asked = []
+    checked = []
 
-    def again(widths):
-        asked.append(tuple(widths))
+    def run_check(widths):
+        checked.append(tuple(widths))
         return check(widths)
 
-    found = check(dict.fromkeys(names, 8))
-    advice, shown = settled(advised(*names), found, tolerance, again)
-    return {one.probe: one for one in advice}, shown, asked
+    first = check(dict.fromkeys(names, 8))
+    advice, shown = enforce_tolerance(advised(*names), first, tolerance, run_check)
+    return {width.probe: width for width in advice}, shown, checked
 
 
-def test_harmless_advice_is_left_and_nothing_is_tried_again():
-    advice, shown, asked = outcome("ab", 0.011)
-    assert [one.suggested for one in advice.values()] == [8, 8] and asked == []
+def test_harmless_advice_is_kept_and_nothing_is_checked_again():
+    advice, shown, checked = outcome("ab", 0.011)
+    assert [width.suggested for width in advice.values()] == [8, 8] and checked == []
     assert shown == check({"a": 8, "b": 8})
 
 
-def test_what_costs_too_much_alone_is_taken_back():
-    advice, shown, asked = outcome("abc", 0.012)
-    assert {name: one.suggested for name, one in advice.items()} == {"a": 8, "b": 8, "c": 16}
+def test_a_width_that_costs_too_much_alone_is_rejected():
+    advice, shown, checked = outcome("abc", 0.012)
+    assert {name: width.suggested for name, width in advice.items()} == {"a": 8, "b": 8, "c": 16}
     assert advice["c"].reason == "8 directions cost 2.0 points of mIoU, more than 1.2; reason c"
-    assert asked == [("a", "b")]
-    # Its own row stays to be seen, the joint rows are of what is left.
+    assert checked == [("a", "b")]
+    # Its own row is still shown; the joint rows are of the remaining advice.
     assert [row.probe for row in shown.rows] == ["a", "b", "c", "all", "all", "all"]
     assert shown.rows[4].lost == pytest.approx(0.010)
 
 
-def test_the_costliest_is_taken_back_where_all_together_cost_too_much():
-    advice, _, asked = outcome("ab", 0.008)
-    assert {name: one.suggested for name, one in advice.items()} == {"a": 8, "b": 16}
+def test_the_costliest_is_rejected_where_all_together_cost_too_much():
+    advice, _, checked = outcome("ab", 0.008)
+    assert {name: width.suggested for name, width in advice.items()} == {"a": 8, "b": 16}
     assert "together with the others, 1.0 points; reason b" in advice["b"].reason
-    assert asked == [("a",)]
+    assert checked == [("a",)]
 
 
-def test_nothing_may_be_left():
-    advice, shown, asked = outcome("abc", -1)
-    assert all(one.keep for one in advice.values())
-    # Then the joint rows say what all of it would have cost.
-    assert shown == check({"a": 8, "b": 8, "c": 8}) and asked == []
+def test_every_width_may_be_rejected():
+    advice, shown, checked = outcome("abc", -1)
+    assert all(width.keep for width in advice.values())
+    # The joint rows then show what all of it would have cost.
+    assert shown == check({"a": 8, "b": 8, "c": 8}) and checked == []
+
+
+@pytest.mark.parametrize("tolerance", [-1, float("nan")])
+def test_a_tolerance_is_0_or_more(tolerance):
+    with pytest.raises(ValueError, match="Expected a tolerance of 0 or more points"):
+        checked_points(tolerance)

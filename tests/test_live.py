@@ -2,10 +2,12 @@
 
 import http.client
 import threading
+from contextlib import contextmanager
 
 import pytest
+from synthetic_run import write_records
 
-from monitoring.report.live import live_server
+from monitoring.report.live import REFRESH_SECONDS, live_server, report_server
 
 
 @pytest.fixture
@@ -19,6 +21,13 @@ def served():
         return pages.pop(0)
 
     server = live_server(render)
+    with serving(server) as ask:
+        yield ask, pages, server
+
+
+@contextmanager
+def serving(server):
+    """Runs a server in a thread, and returns a function that asks it."""
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
 
@@ -29,10 +38,12 @@ def served():
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
 
-    yield ask, pages, server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield ask
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_each_request_renders_anew(served):
@@ -45,8 +56,8 @@ def test_each_request_renders_anew(served):
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "127.0.0.1.evil.example:80"])
 def test_other_hosts_names_are_refused(served, host):
     ask, pages, _ = served
-    status, said = ask(host=host)
-    assert status == 421 and "first" not in said
+    status, text = ask(host=host)
+    assert status == 421 and "first" not in text
     assert pages == ["first", "second"]
 
 
@@ -63,8 +74,21 @@ def test_nothing_can_be_sent(served):
     assert ask(method="POST")[0] == 501
 
 
-def test_a_run_without_records_yet_is_said(served):
+def test_a_run_without_records_yet_is_an_error_that_says_so(served):
     ask, pages, _ = served
     pages.clear()
-    status, said = ask()
-    assert status == 503 and "holds no record yet" in said
+    status, text = ask()
+    assert status == 503 and "holds no record yet" in text
+
+
+def test_a_runs_report_follows_its_records(tmp_path):
+    with serving(report_server(tmp_path)) as ask:
+        assert ask()[0] == 503
+        write_records(tmp_path, [-1, 0])
+        status, text = ask()
+        assert status == 200 and f'http-equiv="refresh" content="{REFRESH_SECONDS}"' in text
+        assert "after 1 measurement:" in text
+        write_records(tmp_path, [1])
+        assert "after 2 measurements:" in ask()[1]
+    with pytest.raises(FileNotFoundError, match="is not there"):
+        report_server(tmp_path / "none")

@@ -6,7 +6,8 @@ import pytest
 from keras import layers as kl
 
 from models import Nano_U
-from monitoring.analysis.projection import LEVELS, projection_check
+from monitoring.analysis.check import LEVELS
+from monitoring.analysis.projection import projection_check
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
 
@@ -103,3 +104,11 @@ def test_a_width_that_is_none_is_refused(rng):
     x = rng.normal(size=(50, 4)).astype("float32")
     with pytest.raises(ValueError, match="Expected a width of 1 to 6 for 'wide'. Received: 7"):
         check(low_rank(2), x, 7)
+
+
+def test_no_width_to_try_gives_the_score_alone(rng):
+    x = rng.normal(size=(50, 4)).astype("float32")
+    model = low_rank(2)
+    check = projection_check(Watched(model, ["wide"]), {}, closeness(model, x), {}, score="near")
+    assert (check.score, list(check.rows)) == ("near", [])
+    assert check.whole == pytest.approx(0, abs=1e-8)

@@ -4,39 +4,19 @@ import html.parser
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic_run import record, run, snapshot
 
 from monitoring.__main__ import main
 from monitoring.analysis.advice import Cost, WidthAdvice
-from monitoring.analysis.comparison import compared, differences, write_comparison
-from monitoring.analysis.projection import Check, Projected
-from monitoring.records.reading import RunFolder, read_run
-from monitoring.records.record import ProbeRecord, ProbeSnapshot
-from monitoring.report.page import render
+from monitoring.analysis.check import Check, Projected
+from monitoring.analysis.comparison import Comparison, compare_runs, differences
+from monitoring.records.reading import read_run
+from monitoring.report.comparison_page import write_comparison
+from monitoring.report.run_page import render
 from train import train
-
-FIELDS = ProbeRecord.__dataclass_fields__
-
-
-def record(probe="probe_encoder_1", epoch=0, channels=8, **values) -> ProbeRecord:
-    given = {name: 0.5 for name in FIELDS} | {"verdict": "ok", "source": "images"}
-    given |= {"probe": probe, "epoch": epoch, "step": 10 * epoch, "channels": channels}
-    return ProbeRecord(**(given | {"effective_rank": 5.0} | values))
-
-
-def snapshot(probe="probe_encoder_1", channels=8) -> ProbeSnapshot:
-    correlation = np.eye(channels)
-    return ProbeSnapshot(
-        probe, 0, 0, np.zeros(channels), correlation, np.ones(channels), (3,), {5: (2, -1)}
-    )
-
-
-def run(folder: Path, records, **values) -> RunFolder:
-    held = {"config": {}, "evaluation": {}, "exported": {}, "history": {}, "notes": ()} | values
-    return RunFolder(folder, records, **held)
 
 
 class Page(html.parser.HTMLParser):
@@ -89,7 +69,7 @@ def test_a_report_says_what_to_do_first(tmp_path):
             records,
             evaluation={"miou": 0.9, "training_seconds": 50.0, "monitoring_seconds": 0.5},
         ),
-        {"probe_encoder_1": [snapshot()]},
+        {"probe_encoder_1": snapshot()},
         advice,
         costs=(Cost(100, 2000, 30), Cost(80, 1000, 30)),
         check=Check("mIoU", 0.9, [Projected("probe_encoder_1", "advised", 4, 0.895, 0.4, 0.005)]),
@@ -106,7 +86,7 @@ def test_hostile_names_stay_text(tmp_path):
     name = "<img src=x onerror=alert(1)>/'\"&"
     text = render(
         run(tmp_path / name, {name: [record(name, verdict="<b>no</b>")]}, notes=("<i>",)),
-        {name: [snapshot(name)]},
+        {name: snapshot(name)},
         [WidthAdvice(name, 8, 8, 8, 8, "<script>")],
     )
     assert name.split("/")[0] in Page(text).text
@@ -131,7 +111,7 @@ def test_a_long_run_with_many_probes_stays_small(tmp_path, rng):
     snapshots = {}
     for name in names:
         noise = np.corrcoef(rng.normal(size=(64, 500)))
-        snapshots[name] = [replace(snapshot(name, 64), correlation=noise)]
+        snapshots[name] = replace(snapshot(name, 64), correlation=noise)
     text = render(run(tmp_path, records), snapshots, [])
     page(text)
     assert len(text.encode()) < 2**20
@@ -220,15 +200,15 @@ def test_runs_are_compared_in_a_table_and_a_page(trained, tmp_path, capsys):
 
 
 def test_runs_of_other_data_are_said_not_to_compare(trained, tmp_path):
-    runs = [compared(read_run(folder), lambda run: None) for folder in trained]
+    runs = compare_runs(trained).runs
     other = [runs[0], replace(runs[1], data="elsewhere", size=(30, 40))]
-    (said,) = differences(other)
-    assert said == (
+    (difference,) = differences(other)
+    assert difference == (
         "width-8 cannot be compared with width-4: other data (elsewhere, not drawn scenes) and "
         "another input size (30x40, not 60x80)"
     )
-    write_comparison(other, tmp_path / "page.html")
-    assert said in page((tmp_path / "page.html").read_text()).text
+    write_comparison(Comparison(other, [difference]), tmp_path / "page.html")
+    assert difference in page((tmp_path / "page.html").read_text()).text
 
 
 @pytest.mark.parametrize("command", ["advise", "report", "compare"])

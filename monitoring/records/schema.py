@@ -196,8 +196,10 @@ def _error(path: Path, problem: str) -> DamagedFileError:
 
 def _shown(value: Any) -> str:
     """Returns a value for a message: a container by its type, anything long cut short."""
-    if value is None or isinstance(value, (bool, float)) or _is_integer(value):
-        return {None: "null", True: "true", False: "false"}.get(value, repr(value))
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, float) or _is_integer(value):
+        return repr(value)
     if isinstance(value, str):
         return repr(value[:40]) + ("..." if len(value) > 40 else "")
     names = {dict: "a mapping", list: "a list", int: "a huge number"}
