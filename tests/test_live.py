@@ -17,7 +17,7 @@ def served():
 
     def render():
         if not pages:
-            raise FileNotFoundError("the run holds no record yet")
+            raise FileNotFoundError("the run holds no records yet")
         return pages.pop(0)
 
     server = live_server(render)
@@ -78,7 +78,7 @@ def test_a_run_without_records_yet_is_an_error_that_says_so(served):
     ask, pages, _ = served
     pages.clear()
     status, text = ask()
-    assert status == 503 and "holds no record yet" in text
+    assert status == 503 and "holds no records yet" in text
 
 
 def test_a_runs_report_follows_its_records(tmp_path):
@@ -90,5 +90,5 @@ def test_a_runs_report_follows_its_records(tmp_path):
         assert "after 1 measurement:" in text
         write_records(tmp_path, [1])
         assert "after 2 measurements:" in ask()[1]
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         report_server(tmp_path / "none")

@@ -96,7 +96,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 def test_a_run_of_one_measurement_and_no_arrays(tmp_path):
     text = render(run(tmp_path, {"a": [record("a", effective_rank=float("nan"))]}), {}, [])
-    assert "No arrays were kept of it." in page(text).text
+    assert "Its arrays were not kept." in page(text).text
     assert "nan" not in page(text).text
 
 
@@ -219,8 +219,8 @@ def test_what_is_no_run_is_one_line(command, tmp_path, capsys):
     assert main([command, str(tmp_path)]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 3
-    assert "is not there" in errors[0] and "no monitor.jsonl" in errors[1]
-    assert re.search("line 1, is no record", errors[2])
+    assert "does not exist" in errors[0] and "no monitor.jsonl" in errors[1]
+    assert re.search("line 1, is not a record", errors[2])
 
 
 def test_a_callbacks_own_folder_is_advised_on_without_a_network(tmp_path, capsys):

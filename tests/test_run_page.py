@@ -154,7 +154,7 @@ def test_a_damaged_line_is_an_error_each_time(tmp_path):
     with path.open("a") as file:
         file.write("oh\n")
     for _ in range(2):
-        with pytest.raises(DamagedFileError, match="line 3, is no record"):
+        with pytest.raises(DamagedFileError, match="line 3, is not a record"):
             lines.read()
 
 

@@ -71,7 +71,7 @@ def test_a_torn_line_of_history_is_left_out_and_said(folder, left):
     assert run.history == {"epoch": [0, 1], "loss": [0.5, 0.25]}
     assert run.notes[-1] == "history.csv: its last line is torn and was left out"
     (path / "history.csv").write_text("epoch,loss\n0,0.5\n1,oh\n")
-    with pytest.raises(ValueError, match="history.csv is no log of Keras"):
+    with pytest.raises(ValueError, match="history.csv is not a Keras log"):
         read_run(path)
 
 
@@ -80,20 +80,20 @@ def test_a_broken_line_in_the_middle_is_an_error_that_names_it(folder):
     file = path / "monitor.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text(lines[0] + '{"probe": 1}\n' + lines[2])
-    with pytest.raises(ValueError, match="line 2, is no record \\(missing or unknown: channels"):
+    with pytest.raises(ValueError, match="line 2, is not a record \\(missing or unknown: channels"):
         read_run(path)
     file.write_text(lines[0] + "[]\n" + lines[2])
-    with pytest.raises(ValueError, match="line 2, is no record"):
+    with pytest.raises(ValueError, match="line 2, is not a record"):
         read_run(path)
 
 
 def test_folders_without_records_say_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_run(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="train with --probes"):
         read_run(tmp_path)
     (tmp_path / "monitor.jsonl").touch()
-    with pytest.raises(FileNotFoundError, match="holds no record yet"):
+    with pytest.raises(FileNotFoundError, match="holds no records yet"):
         read_run(tmp_path)
 
 

@@ -109,7 +109,7 @@ class RunReader:
         """Returns the run as it is now; errors as those of `read_run`."""
         folder, path = self.folder, self.folder / MONITOR_JSONL
         if not folder.is_dir():
-            raise FileNotFoundError(f"Run folder {folder} is not there.")
+            raise FileNotFoundError(f"Run folder {folder} does not exist.")
         if not path.is_file():
             raise FileNotFoundError(
                 f"{folder} holds no {path.name}: train with --probes or --enable-nas-monitoring, "
@@ -117,7 +117,7 @@ class RunReader:
             )
         lines, notes = self._lines.read()
         if not lines:
-            raise FileNotFoundError(f"{path} holds no record yet: nothing has been measured.")
+            raise FileNotFoundError(f"{path} holds no records yet: nothing has been measured.")
         records: dict[str, list[ProbeRecord]] = {}
         for record in lines:
             records.setdefault(record.probe, []).append(record)
@@ -184,10 +184,10 @@ def read_history(path: Path) -> dict[str, list[float]]:
         rows = list(csv.DictReader(whole_lines(path)))
         columns = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     except (csv.Error, TypeError, ValueError, KeyError) as error:
-        raise DamagedFileError(f"{path} is no log of Keras: {error}") from None
+        raise DamagedFileError(f"{path} is not a Keras log: {error}") from None
     if rows and not all(map(math.isfinite, columns.get("epoch", [math.nan]))):
         raise DamagedFileError(
-            f"{path} is no log of Keras: expected a column 'epoch' of numbers. "
+            f"{path} is not a Keras log: expected a column 'epoch' of numbers. "
             f"Received: {', '.join(columns)}"
         )
     return columns

@@ -91,7 +91,7 @@ class RecordLines:
             except ValueError as error:
                 if number <= self._count:
                     raise DamagedFileError(
-                        f"{self._path}, line {number}, is no record ({error}): the file is "
+                        f"{self._path}, line {number}, is not a record ({error}): the file is "
                         "damaged, or of another version. Without that line the rest can be read."
                     ) from None
                 notes.append(f"{self._path.name}: {TORN}")

@@ -152,7 +152,7 @@ def check(values: Any, path: Path) -> dict:
         >>> check({"model": 3}, Path("runs/first/config.yaml"))
         Traceback (most recent call last):
         monitoring.records.files.DamagedFileError: runs/first/config.yaml: expected 'model' to \
-be a mapping. Received: 3. It is damaged, or not a file of a run of this version.
+be a mapping. Received: 3. The file is damaged, or not from a run of this version.
     """
     _check(values, FILES[path.name], path, "")
     return values
@@ -190,7 +190,7 @@ def _damaged(path: Path, key: str, expected: str, value: Any) -> DamagedFileErro
 
 def _error(path: Path, problem: str) -> DamagedFileError:
     return DamagedFileError(
-        f"{path}: {problem}. It is damaged, or not a file of a run of this version."
+        f"{path}: {problem}. The file is damaged, or not from a run of this version."
     )
 
 

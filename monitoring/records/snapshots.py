@@ -43,7 +43,7 @@ def read_snapshot(path: Path) -> ProbeSnapshot:
     arrays = read_arrays(path, NAMES)
     problem = _problem(arrays)
     if problem:
-        raise DamagedFileError(f"{path} is no snapshot of a probe: {problem}")
+        raise DamagedFileError(f"{path} is not a snapshot of a probe: {problem}")
     return ProbeSnapshot(
         probe=_probe(path),
         epoch=int(arrays["epoch"]),

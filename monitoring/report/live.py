@@ -27,7 +27,7 @@ def report_server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
         OSError: The port is taken.
     """
     if not Path(run).is_dir():
-        raise FileNotFoundError(f"Run folder {run} is not there.")
+        raise FileNotFoundError(f"Run folder {run} does not exist.")
     page, lock = RunPage(run, REFRESH_SECONDS), Lock()
 
     def render() -> str:

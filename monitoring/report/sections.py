@@ -151,7 +151,7 @@ def lead(
     if joint and check:
         lost = f"{100 * joint[0]:.1f} points of {check.score}" if joint[0] > 0 else "nothing"
         sentences.append(
-            f"The trained network, held to these widths in all of them at once, loses {lost}."
+            f"The trained network, restricted to all of these widths at once, loses {lost}."
         )
     return " ".join(sentences)
 
