@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any, NoReturn
 
 from . import MODELS
 from .cost import ModelCost, model_cost
@@ -13,7 +14,7 @@ from .cost import ModelCost, model_cost
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def card(
-    name: str, size: Sequence[int], widths: dict, cost: ModelCost, *, layers: bool = False
+    name: str, size: Sequence[int], widths: dict[str, Any], cost: ModelCost, *, layers: bool = False
 ) -> str:
     """Returns a network's costs as text."""
     title = ", ".join(f"{key} {value}" for key, value in widths.items())

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def _add_advise(commands) -> None:
+def _add_advise(commands: Any) -> None:
     options = commands.add_parser("advise", help="a width for each stage", allow_abbrev=False)
     options.add_argument("run", metavar="RUN", help="a run's folder")
     _add_rule(options)
@@ -80,7 +80,7 @@ def _add_advise(commands) -> None:
     )
 
 
-def _add_analyze(commands) -> None:
+def _add_analyze(commands: Any) -> None:
     options = commands.add_parser("analyze", help="any saved model", allow_abbrev=False)
     options.add_argument("model", metavar="MODEL.keras", help="loaded in safe mode")
     options.add_argument(

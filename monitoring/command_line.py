@@ -6,12 +6,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """Ends the process with exit code 2."""
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 

@@ -129,7 +129,7 @@ def test_own_classes_come_with_import(tmp_path, masked, capsys, monkeypatch):
         (["none.keras"], "is not there"),
         (["model.keras", "--layers", "nothing"], "has no layer 'nothing'"),
         (["model.keras", "--preprocess", "vgg99"], "Received: 'vgg99'"),
-        (["model.keras", "--tolerance", "nan"], "Expected --tolerance"),
+        (["model.keras", "--tolerance", "nan"], "Expected a tolerance of 0 or more points"),
         (["model.keras", "--rule", "best"], "Unknown rule"),
         (["text.keras"], "is no .keras file"),
         (["model.keras", "--input-size", "5"], "Expected --input-size H,W"),

@@ -173,7 +173,7 @@ def test_advice_under_a_budget(trained, capsys):
     assert main(["advise", str(trained[1]), "--macs", "1600000"]) == 0
     assert "Projection check" in capsys.readouterr().out  # of the same widths: still there
     assert main(["advise", str(trained[1]), "--multiple", "1"]) == 0
-    assert "made before was of other widths" in capsys.readouterr().out
+    assert "the earlier projection check was of other widths" in capsys.readouterr().out
     assert main(["advise", str(trained[1]), "--tolerance", "5"]) == 2
     assert main(["compare", str(trained[1])]) == 2
     assert main(["advise", str(trained[1]), "--parameters", "10"]) == 2

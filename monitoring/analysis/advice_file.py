@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..records.files import whole_file
 from ..records.reading import read_checked
@@ -65,7 +66,7 @@ def write_advice(
     check: Check | None = None,
     candidates: Sequence[Candidate] = (),
     costs: tuple[Cost, Cost] | None = None,
-    arguments: Mapping | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes an advice.json.
 
@@ -79,7 +80,7 @@ def write_advice(
         costs: Cost of the network as it is, and at the advised widths. Defaults to None.
         arguments: What builds the advised network. Defaults to None.
     """
-    values: dict = {
+    values: dict[str, Any] = {
         "rule": rule,
         "multiple": multiple,
         "widths": {width.probe: width.suggested for width in advice},
@@ -97,16 +98,16 @@ def write_advice(
     write_json(path, values)
 
 
-def check_values(check: Check) -> dict:
+def check_values(check: Check) -> dict[str, Any]:
     """Returns a check as what JSON can hold."""
     return check._asdict() | {"rows": [row._asdict() for row in check.rows]}
 
 
-def write_json(path: Path, values: Mapping) -> None:
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a mapping as JSON, whole or not at all."""
     with whole_file(path) as draft:
         draft.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
-def _cost(values: Mapping) -> Cost:
+def _cost(values: Mapping[str, Any]) -> Cost:
     return Cost(*(values[name] for name in Cost._fields))

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from ..statistics.grouped import GroupedCovariance
-from ..taps.patching import Patch
+from ..taps.patching import Patch, Wrapper
 from ..taps.watched import Watched
 from .check import LEVELS, Check, Projected
 
@@ -151,7 +151,7 @@ class _ProjectedModel(keras.Model):
             kernel.assign(projection)
             offset.assign(shift)
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         with ExitStack() as stack:
             for name, layer in self.watched.layers.items():
                 if name in self.maps:
@@ -160,10 +160,10 @@ class _ProjectedModel(keras.Model):
             return self.model(images, training=False)
 
 
-def _projection(kernel: Any, offset: Any, axis: int):
+def _projection(kernel: Any, offset: Any, axis: int) -> Wrapper:
     """Returns a wrapper of a layer's call that maps the channels of its output."""
 
-    def projected_call(original_call, *args, **kwargs):
+    def projected_call(original_call: Wrapper, *args: Any, **kwargs: Any) -> Any:
         output = original_call(*args, **kwargs)
         moved = ops.moveaxis(output, axis, -1)
         moved = ops.matmul(moved, ops.cast(kernel, output.dtype)) + ops.cast(offset, output.dtype)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..records.files import DamagedFileError
 from ..records.reading import RunFolder
@@ -26,7 +26,7 @@ class BuildableNetwork(Protocol):
     def cost(self, widths: Mapping[str, int]) -> Cost:
         """Returns the cost of the network at {probe: width}; others keep their width."""
 
-    def arguments(self, widths: Mapping[str, int]) -> Mapping:
+    def arguments(self, widths: Mapping[str, int]) -> Mapping[str, Any]:
         """Returns what its builder is called with at {probe: width}."""
 
 
@@ -53,7 +53,7 @@ class Advice:
     check: Check | None = None
     candidates: Sequence[Candidate] = ()
     costs: tuple[Cost, Cost] | None = None
-    arguments: Mapping = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def widths(self) -> dict[str, int]:

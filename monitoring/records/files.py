@@ -193,7 +193,7 @@ class WriteFailures:
         []
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._missing: dict[str, str] = {}
         self._warned = False
 

@@ -36,10 +36,10 @@ class RunFolder:
 
     folder: Path
     records: Mapping[str, list[ProbeRecord]]
-    config: Mapping
-    evaluation: Mapping
-    exported: Mapping
-    cost: Mapping
+    config: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    exported: Mapping[str, Any]
+    cost: Mapping[str, Any]
     history: Mapping[str, list[float]]
     notes: tuple[str, ...]
 
@@ -66,8 +66,8 @@ class FileCache:
         ('one', 'one')
     """
 
-    def __init__(self):
-        self._read: dict[str, tuple[tuple, Any]] = {}
+    def __init__(self) -> None:
+        self._read: dict[str, tuple[tuple[Any, ...], Any]] = {}
 
     def read(self, path: Path, reader: Callable[[Path], Any], slot: str | None = None) -> Any:
         """Returns `reader(path)`, or what it returned before if the file has not changed.
@@ -155,7 +155,7 @@ def read_run(folder: str | Path) -> RunFolder:
     return RunReader(folder).read()
 
 
-def read_checked(path: Path) -> dict:
+def read_checked(path: Path) -> dict[str, Any]:
     """Reads a YAML or JSON file of a run's folder that has a schema.
 
     Raises:

@@ -58,6 +58,7 @@ class RecordLines:
 
     def __init__(self, path: Path, limit: int | None = None):
         self._path, self._limit = path, limit
+        self._records: dict[int, ProbeRecord] = {}  # {number of the line: what was parsed}
         self._start_over()
 
     def read(self) -> tuple[list[ProbeRecord], list[str]]:
@@ -104,7 +105,7 @@ class RecordLines:
         self._identity: tuple[int, int] | None = None
         self._last_line = b""  # the last consumed, to notice a file that was rewritten
         self._probes: dict[str, _ProbeLines] = {}
-        self._records: dict[int, ProbeRecord] = {}
+        self._records = {}
 
     def _read_appended(self) -> str:
         """Consumes complete lines, and returns the unfinished one after them."""

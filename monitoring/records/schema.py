@@ -103,7 +103,7 @@ FILES: Mapping[str, Fields] = {
         }
     ),
     EVALUATION: Fields(
-        SCORES.required | {"images": COUNT, "split": TEXT},
+        {**SCORES.required, "images": COUNT, "split": TEXT},
         {
             "per_image_iou": SPREAD,
             "sweep": SWEEP,
@@ -123,7 +123,7 @@ FILES: Mapping[str, Fields] = {
         },
         {"sweep": SWEEP},
     ),
-    COST: Fields(COSTS.required | {"trainable": COUNT, "weight_bytes": COUNT, "peak_layer": TEXT}),
+    COST: Fields({**COSTS.required, "trainable": COUNT, "weight_bytes": COUNT, "peak_layer": TEXT}),
     ADVICE: Fields(
         {"advice": ListOf(ADVISED_WIDTH)},
         {
@@ -135,7 +135,7 @@ FILES: Mapping[str, Fields] = {
 }
 
 
-def check(values: Any, path: Path) -> dict:
+def check(values: Any, path: Path) -> dict[str, Any]:
     """Checks what a file of a run's folder holds, by the file's name.
 
     Args:
@@ -155,7 +155,8 @@ def check(values: Any, path: Path) -> dict:
 be a mapping. Received: 3. The file is damaged, or not from a run of this version.
     """
     _check(values, FILES[path.name], path, "")
-    return values
+    checked: dict[str, Any] = values
+    return checked
 
 
 def _check(value: Any, schema: Schema, path: Path, key: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from ..optional import MissingPackageError
 from .run_page import RunPage
@@ -60,7 +61,7 @@ def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer
     """
 
     class Page(BaseHTTPRequestHandler):
-        def do_GET(self):
+        def do_GET(self) -> None:
             hosts = {f"{name}:{server.server_port}" for name in (ADDRESS, "localhost")}
             if self.headers.get("Host") not in hosts:
                 self.send_error(421, "This server answers to 127.0.0.1 alone")
@@ -79,7 +80,7 @@ def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer
                 self.end_headers()
                 self.wfile.write(body)
 
-        def log_message(self, *arguments):
+        def log_message(self, *arguments: Any) -> None:
             pass  # the console belongs to the user
 
     server = ThreadingHTTPServer((ADDRESS, port), Page)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..analysis.advice import Cost, WidthAdvice
 from ..analysis.advice_file import SavedAdvice, read_advice
@@ -71,7 +72,7 @@ class RunPage:
     def __init__(self, folder: str | Path, refresh: int = 0):
         self.folder, self._refresh = Path(folder), refresh
         self._run, self._teacher = RunReader(folder), RunReader(Path(folder) / TEACHER)
-        self._versions: tuple | None = None
+        self._versions: tuple[Any, ...] | None = None
         self._text = ""
 
     def render(self) -> str:
@@ -107,9 +108,9 @@ class RunPage:
             draw=lambda snapshot: drawn[snapshot.probe][1],
         )
 
-    def _file_versions(self) -> tuple:
+    def _file_versions(self) -> tuple[Any, ...]:
         """Returns what differs once a file of the page has changed."""
-        versions: list[tuple] = []
+        versions: list[tuple[Any, ...]] = []
         for folder in (self.folder, self.folder / ARRAYS, self.folder / TEACHER):
             for path in sorted(folder.glob("[!.]*")):
                 with suppress(FileNotFoundError):  # removed in between
@@ -144,7 +145,7 @@ def render(
         draw: Returns a snapshot's heat map. Defaults to None: it is drawn.
     """
     draw = draw or draw_correlation
-    return (
+    text: str = (
         environment()
         .get_template("report.html")
         .render(
@@ -168,6 +169,7 @@ def render(
             monitoring=monitoring_time(run.evaluation),
         )
     )
+    return text
 
 
 def draw_correlation(snapshot: ProbeSnapshot) -> Figure:
@@ -186,7 +188,7 @@ def _probe(
     last: ProbeRecord,
     snapshot: ProbeSnapshot | None,
     draw: Callable[[ProbeSnapshot], Figure],
-) -> dict:
+) -> dict[str, Any]:
     """Returns what the template shows of one probe."""
     if snapshot is None:
         return {"name": name, "last": last, "snapshot": None}

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..analysis.advice import Cost, WidthAdvice
 from ..analysis.check import Check
@@ -78,7 +79,9 @@ def learning(history: Mapping[str, Sequence[float]]) -> list[Figure]:
     return figures
 
 
-def network_scores(evaluation: Mapping, exported: Mapping) -> dict[str, Mapping]:
+def network_scores(
+    evaluation: Mapping[str, Any], exported: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
     """Returns {network: its scores and their spread over images}: "float", "INT8"."""
     scores = {}
     if evaluation.get("per_image_iou"):
@@ -89,13 +92,13 @@ def network_scores(evaluation: Mapping, exported: Mapping) -> dict[str, Mapping]
     return scores
 
 
-def score_curves(evaluation: Mapping, exported: Mapping) -> list[Figure]:
+def score_curves(evaluation: Mapping[str, Any], exported: Mapping[str, Any]) -> list[Figure]:
     """Returns the precision-recall curves and the sweep over thresholds; empty without."""
     rows = evaluation.get("sweep") or []
     if not rows:
         return []
 
-    def column(name: str, rows: Sequence[Mapping] = rows) -> list[float]:
+    def column(name: str, rows: Sequence[Mapping[str, Any]] = rows) -> list[float]:
         return [math.nan if row[name] is None else row[name] for row in rows]
 
     curves = [Series("float", column("recall"), column("precision"))]
@@ -166,7 +169,7 @@ def cost_rows(costs: tuple[Cost, Cost] | None) -> list[tuple[str, int, int, str]
     ]
 
 
-def monitoring_time(evaluation: Mapping) -> str:
+def monitoring_time(evaluation: Mapping[str, Any]) -> str:
     """Describes what monitoring cost in this run; empty where that is unknown."""
     training, monitoring = evaluation.get("training_seconds"), evaluation.get("monitoring_seconds")
     if not training or monitoring is None:
