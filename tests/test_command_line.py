@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,28 @@ def test_what_an_installed_copy_cannot_do_is_one_line(installed, arguments):
     assert result.stderr.count("\n") == 1
     assert "checkout of probe-zoo" in result.stderr
     assert result.stderr.startswith(f"python -m probe_zoo.monitoring {arguments[0]}: error: ")
+
+
+def test_a_live_report_is_served_until_it_is_interrupted(installed):
+    (installed / "run").mkdir()
+    write_records(installed / "run", [0])
+    command = ["-m", "probe_zoo.monitoring", "report", "run", "--live", "--port", "0"]
+    with subprocess.Popen(
+        [sys.executable, *command],
+        cwd=installed,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as server:
+        try:
+            address = server.stdout.readline().split()[0]
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert b"What to do" in answer.read()
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, error = server.communicate(timeout=30)
+    assert server.returncode == 130
+    assert error == "\npython -m probe_zoo.monitoring report: stopped\n"
 
 
 def test_the_cost_of_a_network_needs_neither_monitoring_nor_training(installed):
