@@ -7,7 +7,7 @@ from typing import Any
 
 from .analysis.advice import DEFAULT_RULE
 from .analysis.check import TOLERANCE
-from .command_line import Parser, numbers, one_line, quiet_start
+from .command_line import Parser, numbers, one_line, printable, quiet_start
 from .optional import MissingPackageError
 from .records.run_files import ADVICE, ADVISED, ANALYSIS, ARRAYS, MONITOR_CSV, MONITOR_JSONL, REPORT
 
@@ -169,9 +169,10 @@ def advise(args: argparse.Namespace) -> None:
     folder = advice.run.folder
     trainable = advice.costs is not None and (folder / ADVISED).is_file()
     print(advice)
-    print(f"\nWritten in {folder}: {', '.join([ADVICE, REPORT, *([ADVISED] * trainable)])}")
+    files = [ADVICE, REPORT, *([ADVISED] if trainable else [])]
+    print(f"\nWritten in {printable(folder)}: {', '.join(files)}")
     if trainable:
-        print(f"Train it: python train.py --config {folder / ADVISED}")
+        print(f"Train it: python train.py --config {printable(folder / ADVISED)}")
 
 
 def analyze(args: argparse.Namespace) -> None:
@@ -183,7 +184,7 @@ def analyze(args: argparse.Namespace) -> None:
     analysis = _training_commands().analyze(model, data, **options)
     files = (ANALYSIS, MONITOR_CSV, MONITOR_JSONL, ARRAYS, REPORT)
     print(analysis)
-    print(f"\nWritten in {analysis.output}: {', '.join(files)}")
+    print(f"\nWritten in {printable(analysis.output)}: {', '.join(files)}")
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -191,7 +192,7 @@ def compare(args: argparse.Namespace) -> None:
     from .report.comparison_page import compare as compare_runs
 
     print(compare_runs(args.runs, args.output))
-    print(f"Written: {args.output}")
+    print(f"Written: {printable(args.output)}")
 
 
 def report(args: argparse.Namespace) -> None:
@@ -199,7 +200,7 @@ def report(args: argparse.Namespace) -> None:
     if not args.live:
         from .report.run_page import write_report
 
-        print(f"Written: {write_report(args.run)}")
+        print(f"Written: {printable(write_report(args.run))}")
         return
     from .report.live import report_server
 

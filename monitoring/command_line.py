@@ -26,8 +26,17 @@ def one_line(error: BaseException) -> str:
         >>> one_line(ValueError("no such file:\n caf\udce9"))
         'no such file: caf\\udce9'
     """
-    message = " ".join(str(error).split())
-    return message.encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(" ".join(str(error).split()))
+
+
+def printable(value: object) -> str:
+    r"""Returns a value's text, with the undecodable bytes of a file name escaped.
+
+    Example:
+        >>> printable("runs/caf\udce9")
+        'runs/caf\\udce9'
+    """
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def numbers(text: str) -> tuple[int, ...]:

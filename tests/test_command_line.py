@@ -87,6 +87,18 @@ def test_an_installed_copy_reports_compares_and_advises(installed):
     assert (folder / "advice.json").is_file() and (installed / "compare.html").is_file()
 
 
+def test_a_folder_whose_name_is_not_utf8_works(installed):
+    folder = installed / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    write_run(folder)
+    for arguments in (["report", folder], ["compare", folder, folder], ["advise", folder]):
+        command = [sys.executable, "-m", "probe_zoo.monitoring", *arguments]
+        result = subprocess.run(command, cwd=installed, capture_output=True, timeout=60)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert rb"caf\udce9" in result.stdout
+    assert r"caf\udce9" in (folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
