@@ -1,11 +1,11 @@
-"""What both networks are built from: separable stages, and nearest upsampling."""
+"""The building blocks of both networks: separable stages and nearest upsampling."""
 
 from collections.abc import Sequence
 
 from keras import KerasTensor, layers
 
-# Keras' default of 0.99 leaves the inference statistics far behind the weights in
-# trainings of a few hundred steps.
+# With Keras' default of 0.99 the inference statistics lag far behind the weights in trainings
+# of a few hundred steps.
 BATCH_NORM_MOMENTUM = 0.9
 
 
@@ -14,12 +14,12 @@ def separable_block(x: KerasTensor, width: int, *, middle_relu: bool, name: str)
 
     Args:
         x: Images, (batch, height, width, channels).
-        width: Channels that come out.
+        width: Output channels.
         middle_relu: Whether a ReLU follows the depthwise convolution.
-        name: Prefix of the layers' names.
+        name: Prefix of the layer names.
 
     Returns:
-        Activations, (batch, height, width, `width`), not negative.
+        Non-negative activations, (batch, height, width, `width`).
 
     Reference:
         Howard et al. 2017, MobileNets, https://arxiv.org/abs/1704.04861
@@ -34,7 +34,7 @@ def separable_block(x: KerasTensor, width: int, *, middle_relu: bool, name: str)
 
 
 def stage(x: KerasTensor, width: int, *, blocks: int, middle_relu: bool, name: str) -> KerasTensor:
-    """Adds `blocks` separable blocks of one width, named `name`_1, `name`_2, ..."""
+    """Adds `blocks` separable blocks of equal width, named `name`_1, `name`_2, ..."""
     for index in range(1, blocks + 1):
         x = separable_block(x, width, middle_relu=middle_relu, name=f"{name}_{index}")
     return x

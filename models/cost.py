@@ -1,37 +1,32 @@
-"""What a network costs on a device: multiply-adds, parameters, and bytes in INT8."""
+"""What a network costs on a device: multiply-adds, parameters and bytes in INT8."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
 from math import prod
 
 import keras
 from keras import layers as kl
 
-from .probes import Probe
-from .quantization.fake_quant import FakeQuantize, added_parameters
+from .operators import PRODUCTS, SEPARABLE, TRANSPOSED, OperatorCall, fuse, operator_calls
+from .quantization.fake_quant import added_parameters
 
-CONVOLUTIONS = (kl.Conv1D, kl.Conv2D, kl.Conv3D, kl.DepthwiseConv1D, kl.DepthwiseConv2D)
-TRANSPOSED = (kl.Conv1DTranspose, kl.Conv2DTranspose, kl.Conv3DTranspose)
-SEPARABLE = (kl.SeparableConv1D, kl.SeparableConv2D)
-PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, *SEPARABLE, kl.Dense)
-ABSENT = (Probe, FakeQuantize, kl.Identity, kl.Dropout, kl.SpatialDropout2D, kl.GaussianNoise)
 BIAS_BYTES = 4  # INT8 runtimes keep biases in 32 bits
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One operation of an inference; what a runtime fuses into it is part of it.
+    """The cost of one operator, including the layers that a runtime fuses into it.
 
     Attributes:
         name: Name of the layer.
-        kind: Its class.
-        output_shape: Without the batch.
-        macs: Multiply-adds for one image.
-        parameters: Of the layer and of what is fused into it; 0 where it is called again.
-        weight_bytes: The same in INT8.
-        activation_bytes: Of all tensors alive while it runs, in INT8.
+        kind: Class of the layer.
+        output_shape: Shape of its output, without the batch.
+        macs: Multiply-adds per image.
+        parameters: Weights of the layer and of the layers fused into it; 0 for a second call
+            of the same layer.
+        weight_bytes: Bytes of these weights in INT8.
+        activation_bytes: Bytes in INT8 of all tensors alive while it runs.
     """
 
     name: str
@@ -48,17 +43,17 @@ class ModelCost:
     """What a network costs for one image.
 
     Attributes:
-        parameters: All weights, without what quantisation-aware training adds.
-        trainable: Those that training changes.
+        parameters: All weights, except those added by quantisation-aware training.
+        trainable: The weights that training changes.
         macs: Multiply-adds of convolutions and dense layers; nothing else is counted.
-        weight_bytes: Of an INT8 version: a byte a weight, four a bias; batch normalisation
-            is folded into the convolution before it.
-        peak_activation_bytes: The most that tensors alive at one time take in INT8: an
-            operation's inputs and output, and what a later one still needs, as a U-Net's
-            skips. Without a runtime's alignment and scratch memory.
-        peak_layer: Where that is.
-        layers: In the order they run in.
-        uncounted: Layers with weights whose multiply-adds are not known here.
+        weight_bytes: Bytes of the weights in INT8: one per weight, four per bias, with batch
+            normalisation folded into the convolution before it.
+        peak_activation_bytes: Most bytes that the tensors alive at one time occupy in INT8: an
+            operator's inputs and output, and whatever a later operator still needs, such as a
+            U-Net's skips. A runtime's alignment and scratch memory are not included.
+        peak_layer: Name of the operator at which that happens.
+        layers: The operators in running order.
+        uncounted: Layers with weights whose multiply-adds are not counted.
     """
 
     parameters: int
@@ -72,16 +67,16 @@ class ModelCost:
 
 
 def model_cost(model: keras.Model) -> ModelCost:
-    """Counts what one image costs.
+    """Counts the cost of one image.
 
     Args:
-        model: A functional or sequential model whose input has a fixed size.
+        model: A functional or sequential model with a fixed input size.
 
     Returns:
-        Figures for a batch of one.
+        The cost for a batch of one.
 
     Raises:
-        ValueError: The model has no graph to read, or a size is not fixed.
+        ValueError: The model has no graph to read, or its input size is not fixed.
 
     Example:
         >>> from models import Nano_U
@@ -92,15 +87,15 @@ def model_cost(model: keras.Model) -> ModelCost:
     graph = getattr(model, "_functional", model)  # a Sequential's own graph
     if not hasattr(graph, "operations"):
         raise ValueError(
-            "Expected a functional or sequential model with an input size, whose graph says what "
-            f"it costs. Received: '{model.name}', a {type(model).__name__}"
+            "Expected a functional or sequential model with a fixed input size, whose layers "
+            f"can be counted. Received: '{model.name}', a {type(model).__name__}"
         )
     numbers = count()
     names = {id(tensor): next(numbers) for tensor in graph.inputs}
     inputs = [(names[id(t)], _elements(t.shape, model.name)) for t in graph.inputs]
-    calls = list(_calls(graph, names, numbers))
+    calls = list(operator_calls(graph, names, numbers))
     outputs = [names[id(tensor)] for tensor in graph.outputs]
-    calls, outputs = _fused(calls, outputs)
+    calls, outputs = fuse(calls, outputs)
     layers = _layer_costs(calls, _alive(calls, inputs, outputs))
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
@@ -122,90 +117,10 @@ def model_cost(model: keras.Model) -> ModelCost:
 COUNTED = (*PRODUCTS, kl.BatchNormalization)
 
 
-@dataclass(frozen=True)
-class _Call:
-    """A layer in its place; tensors are numbers."""
-
-    layer: keras.layers.Layer
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    input_shape: tuple[int, ...]
-    output_shapes: tuple[tuple[int, ...], ...]
-    fused: tuple[keras.layers.Layer, ...] = field(default=())
-
-
-def _calls(graph: keras.Model, names: dict[int, int], numbers: Iterator[int]) -> Iterator[_Call]:
-    """Yields every call in the order Keras runs them, those of nested models in their place.
-
-    Keras tells how its tensors hang together only in private attributes.
-
-    Args:
-        graph: A functional model.
-        names: {id of a Keras tensor: its number}, of the inputs; filled up on the way.
-        numbers: For new tensors; those of a model that is called twice differ.
-    """
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            layer = node.operation
-            layer = getattr(layer, "_functional", None) or layer
-            given = tuple(names[id(tensor)] for tensor in node.input_tensors)
-            if hasattr(layer, "_nodes_by_depth"):
-                inner = dict(zip((id(t) for t in layer.inputs), given, strict=True))
-                yield from _calls(layer, inner, numbers)
-                found = tuple(inner[id(tensor)] for tensor in layer.outputs)
-            else:
-                found = tuple(next(numbers) for _ in node.output_tensors)
-                yield _Call(
-                    layer,
-                    given,
-                    found,
-                    tuple(node.input_tensors[0].shape[1:]),
-                    tuple(tuple(tensor.shape[1:]) for tensor in node.output_tensors),
-                )
-            names |= dict(zip((id(t) for t in node.output_tensors), found, strict=True))
-
-
-def _fused(calls: Sequence[_Call], outputs: list[int]) -> tuple[list[_Call], list[int]]:
-    """Leaves out what an INT8 runtime does not run by itself, and renames its outputs."""
-    readers = Counter(name for call in calls for name in {*call.inputs}) + Counter(outputs)
-    root: dict[int, int] = {}
-    place: dict[int, int] = {}  # of what makes a tensor, among `kept`
-    kept: list[_Call] = []
-    for call in calls:
-        inputs = tuple(root.get(name, name) for name in call.inputs)
-        absent = isinstance(call.layer, ABSENT) or _linear(call.layer)
-        if not absent and _fusible(call.layer) and readers[call.inputs[0]] == 1:
-            maker = place.get(inputs[0])
-            if maker is not None and isinstance(kept[maker].layer, PRODUCTS):
-                kept[maker] = replace(kept[maker], fused=(*kept[maker].fused, call.layer))
-                absent = True
-        if absent:
-            root[call.outputs[0]] = inputs[0]
-        else:
-            place |= dict.fromkeys(call.outputs, len(kept))
-            kept.append(replace(call, inputs=inputs))
-    return kept, [root.get(name, name) for name in outputs]
-
-
-def _linear(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, kl.Activation) and layer.activation is keras.activations.linear
-
-
-def _fusible(layer: keras.layers.Layer) -> bool:
-    """Tells whether a runtime makes the layer part of the convolution before it."""
-    if isinstance(layer, kl.ReLU):
-        return not layer.negative_slope and not layer.threshold
-    if isinstance(layer, kl.Activation):
-        return layer.activation in (keras.activations.relu, keras.activations.relu6)
-    return isinstance(layer, kl.BatchNormalization)
-
-
 def _alive(
-    calls: Sequence[_Call], inputs: Sequence[tuple[int, int]], outputs: Sequence[int]
+    calls: Sequence[OperatorCall], inputs: Sequence[tuple[int, int]], outputs: Sequence[int]
 ) -> list[int]:
-    """Returns the bytes of the tensors alive while each call runs."""
+    """Returns the bytes of all tensors alive during each call."""
     sizes, born = dict(inputs), {name: 0 for name, _ in inputs}
     last = {name: number for number, call in enumerate(calls) for name in call.inputs}
     last |= dict.fromkeys(outputs, len(calls))
@@ -218,7 +133,7 @@ def _alive(
     ]
 
 
-def _layer_costs(calls: Sequence[_Call], alive: Sequence[int]) -> tuple[LayerCost, ...]:
+def _layer_costs(calls: Sequence[OperatorCall], alive: Sequence[int]) -> tuple[LayerCost, ...]:
     known: set[int] = set()
     found = []
     for call, activation_bytes in zip(calls, alive, strict=True):
@@ -244,14 +159,14 @@ def _parameters(layer: keras.layers.Layer) -> int:
     return weights - added_parameters(layer)
 
 
-def _macs(call: _Call) -> int:
-    """Returns the multiply-adds of one call; 0 for what is not a product."""
+def _macs(call: OperatorCall) -> int:
+    """Returns the multiply-adds of one call; 0 for layers that multiply nothing."""
     layer = call.layer
     if isinstance(layer, kl.Dense):
         return prod(call.input_shape[:-1]) * prod(layer.kernel.shape)
     if not isinstance(layer, PRODUCTS):
         return 0
-    # A transposed convolution multiplies each of its inputs, the others make each output.
+    # A transposed convolution multiplies at each input position, the others at each output.
     shape = call.input_shape if isinstance(layer, TRANSPOSED) else call.output_shapes[0]
     first = layer.data_format == "channels_first"
     positions = prod(shape[1:] if first else shape[:-1])
@@ -264,8 +179,8 @@ def _kernels(layer: keras.layers.Layer) -> list:
     return [layer.kernel]
 
 
-def _weight_bytes(call: _Call) -> int:
-    """Returns the bytes of kernels, of biases, and of scale and offset where nothing takes them."""
+def _weight_bytes(call: OperatorCall) -> int:
+    """Returns the bytes of kernels and biases, and of batch normalisation that is not folded."""
     layer = call.layer
     if isinstance(layer, PRODUCTS):
         folded = any(isinstance(other, kl.BatchNormalization) for other in call.fused)
@@ -281,11 +196,11 @@ def _channel_axis(layer: keras.layers.Layer) -> int:
 
 
 def _elements(shape: Sequence[int | None], name: str) -> int:
-    """Returns the elements of one image's tensor."""
+    """Returns the number of elements of a tensor for one image."""
     sides = shape[1:]
     if None in sides:
         raise ValueError(
-            f"Expected fixed sizes, as a device has them. Received: shape {tuple(shape)} at "
+            f"Expected a fixed size, as a device needs it. Received: shape {tuple(shape)} at "
             f"'{name}'. Build the model with its input size."
         )
     return prod(side for side in sides if side is not None)

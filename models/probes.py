@@ -9,40 +9,58 @@ GROUPS = ("encoder", "bottleneck", "decoder")
 DEFAULT_GROUPS = ("encoder", "bottleneck")
 
 
-@keras.saving.register_keras_serializable(package="probe_zoo")
-class Probe(keras.layers.Layer):
-    """Hands its input on unchanged: a named place to watch, without weights.
+PREFIX = "probe_"
 
-    A model with probes computes the same outputs from the same weights as one without,
-    and an export to LiteRT leaves no trace of them.
+
+def Probe(name: str, **kwargs) -> keras.layers.Identity:
+    """Makes an identity layer that marks a place to watch.
+
+    A probe is Keras' own `Identity` layer whose name begins with `probe_`. Nothing else makes
+    it one, so a file saved with probes loads in plain Keras. A model with probes computes the
+    same outputs from the same weights as one without, and an export to LiteRT leaves no trace
+    of them.
+
+    Args:
+        name: Name of the layer; must begin with "probe_".
+        **kwargs: Further arguments of `keras.layers.Identity`, such as `dtype`.
+
+    Returns:
+        The layer, without weights.
+
+    Raises:
+        ValueError: The name does not begin with "probe_".
 
     Example:
         >>> import numpy as np
         >>> probe = Probe(name="probe_encoder_1")
         >>> probe(np.ones((1, 2, 2, 3))).shape == (1, 2, 2, 3)
         True
-        >>> probe.count_params()
-        0
+        >>> type(probe).__name__, probe.count_params()
+        ('Identity', 0)
     """
+    if not isinstance(name, str) or not name.startswith(PREFIX):
+        raise ValueError(
+            f"Expected the name of a probe to begin with '{PREFIX}', by which it is found. "
+            f"Received: name={name!r}"
+        )
+    return keras.layers.Identity(name=name, **kwargs)
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.supports_masking = True
 
-    def call(self, inputs):
-        """Returns `inputs`."""
-        return inputs
+@keras.saving.register_keras_serializable(package="probe_zoo", name="Probe")
+class SavedProbe(keras.layers.Identity):
+    """Reads the probes of files saved before probes became `Identity` layers."""
 
-    def compute_output_shape(self, input_shape):
-        """Returns `input_shape`."""
-        return input_shape
+    @classmethod
+    def from_config(cls, config):
+        """Returns a plain `Identity` layer, whatever its name."""
+        return keras.layers.Identity.from_config(config)
 
 
 def probe_groups(enable_probes: bool | Sequence[str]) -> tuple[str, ...]:
     """Returns which of encoder, bottleneck and decoder get probes.
 
     Raises:
-        ValueError: A name is none of these, or a bare string was given.
+        ValueError: A name is none of these, or `enable_probes` is a bare string.
     """
     if isinstance(enable_probes, bool):
         return DEFAULT_GROUPS if enable_probes else ()
@@ -57,25 +75,29 @@ def probe_groups(enable_probes: bool | Sequence[str]) -> tuple[str, ...]:
 
 def add_probe(x: KerasTensor, place: str, groups: Sequence[str]) -> KerasTensor:
     """Adds the layer probe_`place` where the place's group is among `groups`."""
-    return Probe(name=f"probe_{place}")(x) if place.split("_")[0] in groups else x
+    return Probe(name=f"{PREFIX}{place}")(x) if place.split("_")[0] in groups else x
 
 
 def probe_names(model: keras.Model) -> list[str]:
-    """Returns the names of the model's Probe layers in the order of the data's way.
+    """Returns the names of the model's probes, from input to output.
 
     Example:
         >>> from models import Nano_U
         >>> probe_names(Nano_U(enable_probes=["bottleneck"]))
         ['probe_bottleneck']
     """
-    return [layer.name for layer in model.layers if isinstance(layer, Probe)]
+    return [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Identity) and layer.name.startswith(PREFIX)
+    ]
 
 
 def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.Model:
     """Builds a model from the same inputs to the activations of named layers.
 
-    It shares layers and weights with `model`, changes nothing about it, and leaves out
-    what no named layer needs.
+    It shares layers and weights with `model`, does not change it, and leaves out every layer
+    that no named layer depends on.
 
     Args:
         model: A functional Keras model.
@@ -85,8 +107,8 @@ def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.
         A model that maps images to {layer name: activations (batch, ..., channels)}.
 
     Raises:
-        ValueError: There are no probes, a name is not the model's, or the layer's
-            activations cannot be reached in this way.
+        ValueError: There are no probes, the model has no layer of that name, or the layer's
+            activations cannot be reached from the model's inputs.
 
     Example:
         >>> import numpy as np
@@ -98,8 +120,8 @@ def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.
     # Keras has no public test for a functional model; only these list their operations.
     if not hasattr(model, "operations"):
         raise ValueError(
-            f"Model '{model.name}' is not a functional model: its layers' activations cannot "
-            "be reached from its inputs."
+            f"Model '{model.name}' is not a functional model: the activations of its layers "
+            "cannot be reached from its inputs."
         )
     if names is None:
         names = probe_names(model)
@@ -120,7 +142,7 @@ def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.
         ):
             raise ValueError(
                 f"Layer '{name}' of model '{model.name}' is called more than once or has "
-                "several outputs: which one to watch is not defined."
+                "several outputs: which of them to watch is not defined."
             )
         outputs[name] = layers[name].output
     return keras.Model(model.input, outputs, name=f"{model.name}_side")

@@ -1,4 +1,4 @@
-"""Layers that round as INT8 will, and let gradients pass."""
+"""Layers that round to INT8 values and let gradients pass."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,23 @@ from keras import ops
 
 from ..blocks import BATCH_NORM_MOMENTUM
 
-SMALLEST_RANGE = 1e-6  # where nothing has been seen but zeros
+SMALLEST_RANGE = 1e-6  # of a layer that has only ever put out zeros
 
 
 @keras.saving.register_keras_serializable(package="probe_zoo")
 class FakeQuantize(kl.Layer):
-    """Rounds activations to the 256 values that INT8 would have; the gradient passes through.
+    """Rounds activations to the 256 values of INT8; the gradient passes through unchanged.
 
-    The range holds 0. It is given, or is a moving average of what batches reach while
-    training, and stands still at inference.
+    The range always contains 0. It is fixed by `limits`, or it is a moving average of the
+    extremes of each training batch; values that are not finite are left out. At inference it
+    does not move.
 
     Args:
-        limits: (lowest, highest) value. Defaults to None: from the batches.
-        momentum: Of the moving average, 0..1. Defaults to 0.9.
+        limits: (lowest, highest) value. Defaults to None: tracked over the batches.
+        momentum: Momentum of the moving average, 0..1. Defaults to 0.9.
 
     Call arguments:
-        inputs: Activations of any shape; what lies outside the range is clipped.
+        inputs: Activations of any shape; values outside the range are clipped.
         training: Whether the range moves.
 
     Example:
@@ -48,16 +49,18 @@ class FakeQuantize(kl.Layer):
         self.momentum = momentum
 
     def build(self, input_shape):
-        """Makes the weights, which are not trained: the range, and whether training rounds."""
+        """Creates the untrained weights: the range, and the switch for rounding in training."""
         low, high = self.limits or (0.0, 0.0)
         self.low, self.high = _scalar(self, "low", low), _scalar(self, "high", high)
         self.rounding = _scalar(self, "rounding", 1.0)
 
     def call(self, inputs, training=False):
-        """Returns `inputs`, rounded."""
+        """Returns the rounded `inputs`."""
         low, high = self.low.value, self.high.value
         if training and self.limits is None:
             seen = ops.cast(ops.stop_gradient(inputs), "float32")
+            # One nan would otherwise stay in the moving average for ever.
+            seen = ops.where(ops.isfinite(seen), seen, 0.0)
             new = high - low <= 0
             low = self._moved(low, ops.minimum(ops.min(seen), 0.0), new)
             high = self._moved(high, ops.maximum(ops.max(seen), 0.0), new)
@@ -81,12 +84,12 @@ class FakeQuantize(kl.Layer):
 
 
 class KernelRounding(kl.Layer):
-    """Rounds a convolution's kernel as `quantized_kernel` does; part of the convolution's layer.
+    """Rounds the kernel of the convolution it belongs to, as `quantized_kernel` does.
 
-    A layer of its own since Keras saves nothing of a convolution but kernel and bias.
+    It is a layer of its own because Keras saves only the kernel and bias of a convolution.
 
     Args:
-        axis: Of the kernel's output channels.
+        axis: Axis of the kernel's output channels.
     """
 
     def __init__(self, axis: int, **kwargs):
@@ -94,21 +97,21 @@ class KernelRounding(kl.Layer):
         self.axis = axis
 
     def build(self, input_shape):
-        """Makes the weight that says whether training rounds."""
+        """Creates the weight that switches rounding in training on and off."""
         self.rounding = _scalar(self, "rounding", 1.0)
 
     def call(self, inputs, training=False):
-        """Returns the kernel, rounded."""
+        """Returns the rounded kernel."""
         rounded = quantized_kernel(inputs, self.axis)
         return ops.where(self.rounding.value > 0, rounded, inputs) if training else rounded
 
 
 @keras.saving.register_keras_serializable(package="probe_zoo")
 class FakeQuantConv2D(kl.Conv2D):
-    """A Conv2D whose kernel is rounded as `quantized_kernel` says; the gradient passes through."""
+    """A Conv2D with a kernel rounded by `quantized_kernel`; the gradient passes through."""
 
     def build(self, input_shape):
-        """Makes the weights."""
+        """Creates the weights."""
         super().build(input_shape)
         self.rounding = KernelRounding(-1, dtype=self.dtype_policy)
         self.rounding.build(self.kernel.shape)
@@ -121,10 +124,10 @@ class FakeQuantConv2D(kl.Conv2D):
 
 @keras.saving.register_keras_serializable(package="probe_zoo")
 class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
-    """A DepthwiseConv2D whose kernel is rounded, as that of `FakeQuantConv2D`."""
+    """A DepthwiseConv2D with a rounded kernel, like `FakeQuantConv2D`."""
 
     def build(self, input_shape):
-        """Makes the weights."""
+        """Creates the weights."""
         super().build(input_shape)
         self.rounding = KernelRounding(-2, dtype=self.dtype_policy)
         self.rounding.build(self.kernel.shape)
@@ -143,18 +146,18 @@ class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
 
 
 def quantized_kernel(kernel, axis: int):
-    """Rounds a kernel to 255 values a channel, evenly on both sides of 0, as LiteRT does.
+    """Rounds a kernel to 255 values per channel, symmetric about 0, as LiteRT does.
 
-    A factor a channel before the rounding is the same as after it. So a batch normalisation
-    behind the convolution can be folded into the rounded kernel, and training needs no second
-    convolution to know the folded one.
+    Scaling a channel before rounding gives the same result as scaling it afterwards. Batch
+    normalisation after the convolution can therefore be folded into the rounded kernel, and
+    training needs no second convolution to know the folded one.
 
     Args:
         kernel: Weights of a convolution.
-        axis: Of its output channels.
+        axis: Axis of its output channels.
 
     Returns:
-        The kernel as INT8 has it, in floats.
+        The INT8 kernel, as floats.
     """
     others = [other for other in range(len(kernel.shape)) if other != axis % len(kernel.shape)]
     ends = ops.maximum(ops.max(ops.abs(ops.stop_gradient(kernel)), axis=others), SMALLEST_RANGE)
@@ -164,14 +167,14 @@ def quantized_kernel(kernel, axis: int):
 
 
 def added_parameters(layer: kl.Layer) -> int:
-    """Returns how many numbers a layer keeps for quantisation-aware training alone."""
+    """Returns how many of a layer's weights serve quantisation-aware training alone."""
     if isinstance(layer, FakeQuantize):
         return 3
     return int(isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)))
 
 
 def _scalar(layer: kl.Layer, name: str, value: float):
-    """Adds a weight of one number that no optimizer changes."""
+    """Adds an untrained scalar weight."""
     return layer.add_weight(
         name=name,
         shape=(),

@@ -8,7 +8,6 @@ import numpy as np
 from keras import layers as kl
 from keras import ops
 
-from ..probes import Probe
 from .fake_quant import (
     FakeQuantConv2D,
     FakeQuantDepthwiseConv2D,
@@ -17,22 +16,23 @@ from .fake_quant import (
     quantized_kernel,
 )
 
-# Of images in -1..1. With 1 as its end, and 0 in it, each of the 256 values of a pixel would lie
-# half-way between two of INT8, and fall to either side.
+# The range of images in -1..1. If it ended at 1 and contained 0, each of the 256 values of a pixel
+# would lie half-way between two INT8 values and could be rounded either way.
 IMAGE_RANGE = (-1.0, 128 / 127)
 ALLOWED = (
     *(kl.Conv2D, kl.DepthwiseConv2D, kl.BatchNormalization, kl.ReLU),
-    *(kl.MaxPooling2D, kl.UpSampling2D, Probe),
+    *(kl.MaxPooling2D, kl.UpSampling2D, kl.Identity),
 )
 
 
 class StartRounding(keras.callbacks.Callback):
-    """Lets a `quantization_aware` model train at first as the model that it was made from.
+    """Switches the rounding of a `quantization_aware` model on at a given epoch.
 
-    Ranges are followed from the start, and inference is always rounded.
+    Until then the model trains as the one it was made from. Ranges are tracked from the start,
+    and inference is always rounded.
 
     Args:
-        epoch: The first that is trained with rounding, counted from 0.
+        epoch: The first epoch that is trained with rounding, counted from 0.
     """
 
     def __init__(self, epoch: int):
@@ -40,7 +40,7 @@ class StartRounding(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Switches the rounding."""
+        """Switches the rounding on from the given epoch."""
         for layer in self.model.layers:
             if isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)):
                 layer = layer.rounding
@@ -51,23 +51,24 @@ class StartRounding(keras.callbacks.Callback):
 def quantization_aware(model: keras.Model) -> keras.Model:
     """Builds the network that trains with the rounding of its INT8 version.
 
-    Kernels are rounded channel by channel; activations where an INT8 runtime rounds them:
-    images, what follows each ReLU, and logits. Images are expected in -1..1.
+    Kernels are rounded per channel. Activations are rounded where an INT8 runtime rounds them:
+    the images, the output of each ReLU, and the logits. Images are expected in -1..1.
 
     Args:
-        model: One chain of convolutions, batch normalisations, ReLUs, max pooling, upsampling
-            and probes, as Nano_U.
+        model: A single chain of convolutions, batch normalisation, ReLU, max pooling,
+            upsampling and probes, such as Nano_U.
 
     Returns:
-        A model of the same name, weights and layer names, with `FakeQuantize` layers between.
+        A model with the same name, weights and layer names, and `FakeQuantize` layers in
+        between.
 
     Raises:
-        ValueError: The model is no such chain.
+        ValueError: The model is not such a chain.
 
     Example:
         >>> from models import Nano_U
         >>> aware = quantization_aware(Nano_U())
-        >>> aware.count_params() - Nano_U().count_params()  # what tells how to round
+        >>> aware.count_params() - Nano_U().count_params()  # ranges and switches
         119
     """
     inputs, chain = model.input, list(_chain(model))
@@ -85,7 +86,7 @@ def quantization_aware(model: keras.Model) -> keras.Model:
 
 
 def is_quantization_aware(model: keras.Model) -> bool:
-    """Returns whether `quantization_aware` made a model, so that it knows its own ranges."""
+    """Returns whether a model was built by `quantization_aware` and so knows its own ranges."""
     return any(isinstance(layer, FakeQuantize) for layer in model.layers)
 
 
@@ -93,7 +94,7 @@ def folded(model: keras.Model) -> keras.Model:
     """Folds rounding and batch normalisation of a `quantization_aware` model into its kernels.
 
     Returns:
-        A model of convolutions with biases that answers as `model` does at inference, but for
+        A model of convolutions with biases. At inference it computes what `model` does, up to
         the order of float32 sums. Its `FakeQuantize` layers tell an exporter the ranges.
     """
     chain = list(_chain(model))
@@ -117,7 +118,7 @@ def folded(model: keras.Model) -> keras.Model:
 def _folded_weights(
     layer: FakeQuantConv2D | FakeQuantDepthwiseConv2D, norm: kl.BatchNormalization | None
 ) -> list:
-    """Returns kernel and bias."""
+    """Returns the folded kernel and bias."""
     axis = -2 if isinstance(layer, FakeQuantDepthwiseConv2D) else -1
     kernel = ops.convert_to_numpy(quantized_kernel(layer.kernel, axis))
     channels = kernel.shape[axis]
@@ -134,15 +135,16 @@ def _folded_weights(
 
 
 def _chain(model: keras.Model) -> Iterator[kl.Layer]:
-    """Yields the layers behind the input, each of which takes what the one before gives."""
+    """Yields the layers after the input; each must read the output of the one before."""
     allowed = (*ALLOWED, FakeQuantize)
     before = model.input
     for layer in model.layers[1:]:
         if not isinstance(layer, allowed) or layer.input is not before:
             raise ValueError(
-                "Quantisation-aware training is for one chain of convolutions, batch "
-                "normalisation, ReLU, max pooling, upsampling and probes, as nano_u. Received: "
-                f"'{model.name}', where {layer.name}, a {type(layer).__name__}, does not fit"
+                "Quantisation-aware training expects a single chain of convolutions, batch "
+                "normalisation, ReLU, max pooling, upsampling and probes, such as nano_u. "
+                f"Received: '{model.name}', in which {layer.name}, a {type(layer).__name__}, "
+                "does not fit"
             )
         yield layer
         before = layer.output
@@ -157,7 +159,7 @@ def _aware(layer: kl.Layer) -> kl.Layer:
 
 
 def _rounded(layer: kl.Layer, following: kl.Layer | None) -> bool:
-    """Returns whether an INT8 runtime rounds what a layer gives, and does not fuse the next."""
+    """Returns whether an INT8 runtime rounds a layer's output and fuses nothing after it."""
     if isinstance(layer, (kl.Conv2D, kl.DepthwiseConv2D, kl.BatchNormalization)):
         return not isinstance(following, (kl.BatchNormalization, kl.ReLU))
     return isinstance(layer, kl.ReLU)

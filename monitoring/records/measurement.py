@@ -11,9 +11,9 @@ from ..statistics.grouped import GroupedCovariance
 from ..statistics.jackknife import (
     UNDEFINED,
     Estimate,
-    enough_units,
     rank_jackknife,
     redundancy_jackknife,
+    required_units,
 )
 from ..statistics.metrics import structure_metrics, verdict
 from ..statistics.structure import (
@@ -27,12 +27,12 @@ from .record import ProbeRecord, ProbeSnapshot
 
 
 class Redundancy(NamedTuple):
-    """What a measurement says on the spot, before any eigenvalue is computed.
+    """The redundancy of a measurement, available before any eigenvalue is computed.
 
     Attributes:
-        total: Everything accumulated.
-        plugin: Redundancy by the plain formula; nan where undefined.
-        estimate: The same corrected for bias, and its interval.
+        total: Covariance over all groups.
+        plugin: Redundancy by the plain formula; nan if undefined.
+        estimate: The same corrected for bias, with its interval.
     """
 
     total: RunningCovariance
@@ -41,7 +41,7 @@ class Redundancy(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The corrected value, or the plain one where there is no other."""
+        """The corrected value, or the plain one if there is no correction."""
         return self.plugin if math.isnan(self.estimate.value) else self.estimate.value
 
 
@@ -50,14 +50,14 @@ class Measurement:
     """What was accumulated at one probe, and its redundancy, computed from norms alone.
 
     Attributes:
-        grouped: What was accumulated.
-        probe: The record's, as the next four.
+        grouped: The accumulated covariance.
+        probe: Name of the layer.
         source: "images" or "batches".
         epoch: Epoch index.
         step: Optimizer steps so far.
-        drift_share: nan for images.
-        seconds: Share of the time that the training waited.
-        redundancy: Of `grouped`.
+        drift_share: Fraction of the trace that lies between batches; nan for images.
+        seconds: This probe's part of the time for which training waited.
+        redundancy: The redundancy of `grouped`.
     """
 
     grouped: GroupedCovariance
@@ -74,25 +74,24 @@ class Measurement:
 
 
 def summarise(measurement: Measurement) -> tuple[ProbeRecord, ProbeSnapshot]:
-    """Turns what was accumulated at one probe into its record and its snapshot."""
+    """Turns the measurement of one probe into its record and its snapshot."""
     grouped, redundancy = measurement.grouped, measurement.redundancy
     probe, epoch, step = measurement.probe, measurement.epoch, measurement.step
     total, plugin, estimate = redundancy
     structure = channel_structure(total)
     metrics = structure_metrics(structure, total.count)
-    values = asdict(metrics) | {
-        "drift_share": measurement.drift_share,
-        "redundancy_score": redundancy.score,
-    }
-    if structure is not None and not math.isnan(estimate.value):
+    corrected = estimate if structure is not None else UNDEFINED
+    rank = Estimate(metrics.effective_rank, math.nan, math.nan)
+    if structure is not None and not math.isnan(corrected.value):
         rank = rank_jackknife(grouped, structure.live, metrics.effective_rank)
-        values |= {
-            "redundancy_low": estimate.low,
-            "redundancy_high": estimate.high,
-            "effective_rank": rank.value,
-            "effective_rank_low": rank.low,
-            "effective_rank_high": rank.high,
-        }
+    intervals = {
+        "redundancy_score": redundancy.score,
+        "redundancy_low": corrected.low,
+        "redundancy_high": corrected.high,
+        "effective_rank": rank.value,
+        "effective_rank_low": rank.low,
+        "effective_rank_high": rank.high,
+    }
     record = ProbeRecord(
         probe=probe,
         source=measurement.source,
@@ -102,11 +101,12 @@ def summarise(measurement: Measurement) -> tuple[ProbeRecord, ProbeSnapshot]:
         samples=total.count,
         channels=total.channels,
         redundancy_plugin=plugin,
+        drift_share=measurement.drift_share,
         verdict=_verdict(measurement, structure),
         seconds=measurement.seconds,
-        **values,
+        **(asdict(metrics) | intervals),
     )
-    snapshot = ProbeSnapshot(probe, epoch, step, total.mean, *_arrays(structure, total))
+    snapshot = ProbeSnapshot(probe, epoch, step, total.mean, *_snapshot_arrays(structure, total))
     return record, snapshot
 
 
@@ -122,25 +122,25 @@ def _redundancy(grouped: GroupedCovariance) -> Redundancy:
 
 
 def _verdict(measurement: Measurement, structure: ChannelStructure | None) -> str:
-    """Says "ok", or what the numbers lack and how many images or batches would do."""
+    """Returns "ok", or what limits the numbers and how many images or batches are required."""
     total, plugin, estimate = measurement.redundancy
-    said = verdict(structure, total.count)
     grouped = measurement.grouped
     if grouped.nonfinite_units:
         return (
             f"activations are not finite in {grouped.nonfinite_samples} of {total.count} samples, "
             f"{grouped.nonfinite_units} of {grouped.units} {measurement.source}"
         )
-    if said != "ok":
-        return said
-    needed = enough_units(plugin, estimate, grouped.units, len(grouped.groups.count))
-    if needed <= grouped.units:
-        return said
-    return f"not enough samples: {grouped.units} of {needed} {measurement.source}"
+    sentence = verdict(structure, total.count)
+    if sentence != "ok":
+        return sentence
+    required = required_units(plugin, estimate, grouped.units, len(grouped.groups.count))
+    if required <= grouped.units:
+        return sentence
+    return f"not enough samples: {grouped.units} of {required} {measurement.source}"
 
 
-def _arrays(structure: ChannelStructure | None, running: RunningCovariance):
-    """Returns correlation, eigenvalues, dead and duplicates in the layer's numbering."""
+def _snapshot_arrays(structure: ChannelStructure | None, running: RunningCovariance):
+    """Returns correlation, eigenvalues, dead and duplicates, numbered as in the layer."""
     correlation = np.full((running.channels, running.channels), np.nan)
     if structure is None:
         return correlation, np.empty(0), (), {}

@@ -16,15 +16,15 @@ LISTED = {
 
 
 def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
-    """Turns records into lists to plot, one entry for each measurement.
+    """Turns records into lists to plot, with one entry per measurement.
 
     Args:
-        records: In the order of their measurements.
-        unit: "epoch" or "step": which field to list as steps.
+        records: Records in the order of their measurements.
+        unit: Which field to list as steps, "epoch" or "step".
 
     Returns:
-        {"steps", "redundancy", "correlation", "condition_number", "trace": over probes,
-        "probes": {layer name: the same lists but for steps}}; nan is ignored in means.
+        {"steps", "redundancy", "correlation", "condition_number", "trace": over all probes,
+        "probes": {layer name: the same lists except steps}}; means ignore nan.
     """
     probes: dict[str, dict[str, list[float]]] = {}
     for record in records:
@@ -43,6 +43,6 @@ def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
 
 
 def ignoring_nan(reduce, values: Sequence[float]) -> float:
-    """Reduces the values that are defined; nan where none is."""
+    """Reduces the values that are not nan; nan if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return float(reduce(defined)) if defined else math.nan

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProbeRecord:
-    """One probe at one measurement: a flat row of monitor.csv and monitor.jsonl.
+    """One measurement of one probe: a flat row of monitor.csv and monitor.jsonl.
 
     Attributes:
         probe: Name of the layer.
@@ -20,14 +20,19 @@ class ProbeRecord:
         epoch: Epoch index, from 0; -1 before the first step.
         step: Optimizer steps so far.
         images: Images measured; with source "batches", training batches.
-        samples: Spatial positions over all these images.
+        samples: Spatial positions measured in all of them.
         channels: Channels of the layer.
-        redundancy_plugin: The redundancy by the plain formula.
-        verdict: "ok", or in words what the numbers lack.
-        seconds: Wall time that the training waited for the measurement, shared evenly among
-            its probes.
+        redundancy_low: Lower end of the 95 % interval of the redundancy; nan if undefined.
+        redundancy_high: Upper end of that interval.
+        effective_rank_low: Lower end of the 95 % interval of the channels in use.
+        effective_rank_high: Upper end of that interval.
+        redundancy_plugin: The redundancy by the plain formula, without bias correction.
+        drift_share: Fraction of the trace that lies between batches, 0..1; nan for images.
+        verdict: "ok", or a sentence on what limits the numbers.
+        seconds: Wall time for which training waited for the measurement, divided evenly among
+            the probes.
 
-    The other fields are those of `monitoring.metrics.ChannelMetrics`.
+    The other fields are those of `monitoring.ChannelMetrics`.
     """
 
     probe: str
@@ -71,7 +76,7 @@ class ProbeSnapshot:
         step: Optimizer steps so far.
         mean: Mean of each channel, (channels,).
         correlation: (channels, channels); nan in the rows and columns of dead channels.
-        eigenvalues: Of the live channels' correlation, descending.
+        eigenvalues: Eigenvalues of the correlation of the live channels, descending.
         dead: Numbers of the dead channels.
         duplicates: {channel: (first channel of its group, sign)}.
     """

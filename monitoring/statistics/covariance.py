@@ -1,7 +1,8 @@
-"""Streaming mean and covariance of channels, exact in any split and order of batches.
+"""Streaming mean and covariance of channels, exact for any split and order of batches.
 
-The functions work on one small immutable state. A batch is measured in float32 on the
-device; batches are merged in float64 on the host.
+One small immutable state, `CovarianceState`, is all there is: an empty one, one measured from a
+batch, and `merge`, the only place where two of them are joined. A batch is measured in float32 on
+the device; states are merged in float64 on the host, or in float32 inside a training step.
 """
 
 from typing import Any, NamedTuple
@@ -9,107 +10,175 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import backend, ops
 
+from .product import full_precision_scatter
+
 
 class CovarianceState(NamedTuple):
-    """What has been seen of some channels.
+    """Count, mean and scatter of channels, as NumPy arrays or tensors of the backend.
+
+    All parts may have the same leading axes, one state for each unit or group.
 
     Attributes:
-        count: Samples seen, an integer.
-        mean: Mean of each channel, (channels,).
-        scatter: Sum over samples of the outer product of deviations from the mean,
-            (channels, channels), in squared units of the activations.
+        count: Samples seen, integers, (...).
+        shift: Any point near the samples, (..., channels). Means are kept relative to it, so
+            that float32 holds them exactly where they are many deviations away from 0.
+        mean: Mean of each channel, less `shift`, (..., channels).
+        scatter: Sum over samples of the outer product of the deviations from the mean,
+            (..., channels, channels), in squared units of the activations.
     """
 
     count: Any
+    shift: Any
     mean: Any
     scatter: Any
 
+    @classmethod
+    def empty(
+        cls, channels: int, groups: tuple[int, ...] = (), dtype: Any = np.float64
+    ) -> "CovarianceState":
+        """Returns states that have seen nothing, the identity of `merge`.
 
-def batch_state(samples, shift) -> CovarianceState:
-    """Measures one batch, or each of several units at once, relative to `shift`.
+        Args:
+            channels: Number of channels.
+            groups: Leading axes. Defaults to (): a single state.
+            dtype: NumPy dtype of the scatter; shift and mean are in float64 on the host.
+                Defaults to float64.
+        """
+        return cls(
+            np.zeros(groups, np.int64),
+            np.zeros((*groups, channels)),
+            np.zeros((*groups, channels)),
+            np.zeros((*groups, channels, channels), dtype),
+        )
 
-    Samples are centred by their own mean before anything is squared, which keeps float32
-    exact where the mean is many deviations away from zero. That mean is rounded; what it
-    leaves is measured on the centred samples and taken out of mean and scatter.
+    def at(self, index) -> "CovarianceState":
+        """Returns the states at an index, slice or mask of the leading axis."""
+        return CovarianceState(*(part[index] for part in self))
+
+
+def measure_batch(samples) -> CovarianceState:
+    """Measures samples that are there at once, each unit separately.
+
+    Samples are centred by their own mean before anything is squared, which keeps float32 exact
+    where the mean is many deviations away from zero. That mean is rounded; what the rounding
+    leaves over is measured on the centred samples and taken out of mean and scatter.
 
     Args:
-        samples: (..., samples, channels), any real dtype; axes before are units.
-        shift: (channels,), any sample of the same data, in the same dtype.
+        samples: (..., samples, channels), any real dtype; the axes before are units.
 
     Returns:
-        A state in float32 (float64 for float64 samples) with the leading axes of `samples`;
-        the count is that of one unit, and the mean is relative to `shift`.
+        One state per unit, as tensors in float32 (float64 for float64 samples).
     """
     dtype = _accumulation_dtype(samples)
     samples = ops.cast(samples, dtype)
     count = ops.shape(samples)[-2]
+    shift = ops.where(ops.isfinite(samples[..., 0, :]), samples[..., 0, :], 0.0)
     mean = ops.mean(samples, axis=-2)  # (..., channels)
     centred = samples - mean[..., None, :]
     residual = ops.mean(centred, axis=-2)
-    scatter = ops.matmul(ops.swapaxes(centred, -1, -2), centred)  # (..., channels, channels)
+    scatter = full_precision_scatter(centred)  # (..., channels, channels)
     scatter -= ops.cast(count, dtype) * residual[..., :, None] * residual[..., None, :]
-    mean = mean - ops.cast(shift, dtype) + residual
-    return CovarianceState(ops.cast(count, "int32"), mean, scatter)
+    counts = ops.zeros(ops.shape(mean)[:-1], "int32") + ops.cast(count, "int32")
+    return CovarianceState(counts, shift, mean - shift + residual, scatter)
 
 
-def nonfinite_samples(samples, mean):
-    """Counts samples with a channel that is nan or infinite; looks only where a mean is.
+def count_nonfinite(samples, mean):
+    """Counts samples with a channel that is nan or infinite; looks only where a mean is not finite.
 
     Args:
-        samples: (..., samples, channels); axes before are units.
-        mean: What `batch_state` has found of them, (..., channels).
+        samples: (..., samples, channels); the axes before are units.
+        mean: Their means as measured by `measure_batch`, (..., channels).
 
     Returns:
-        Counts, (...), int32.
+        Counts per unit, (...), int32.
 
     Example:
         >>> import numpy as np
         >>> x = np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, np.nan]])
-        >>> int(nonfinite_samples(x, batch_state(x, x[0]).mean))
+        >>> int(count_nonfinite(x, measure_batch(x).mean))
         2
     """
 
-    def counted():
-        sound = ops.all(ops.isfinite(samples), axis=-1)
-        return ops.sum(ops.cast(ops.logical_not(sound), "int32"), axis=-1)
+    def count():
+        finite = ops.all(ops.isfinite(samples), axis=-1)
+        return ops.sum(ops.cast(ops.logical_not(finite), "int32"), axis=-1)
 
-    def none():
+    def zeros():
         return ops.zeros(ops.shape(mean)[:-1], "int32")
 
-    return ops.cond(ops.all(ops.isfinite(mean)), none, counted)
+    return ops.cond(ops.all(ops.isfinite(mean)), zeros, count)
 
 
-def first_sample(activations):
-    """Returns the first sample, (channels,), of activations (..., channels), 0 for nan and inf."""
-    first = ops.reshape(activations, (-1, activations.shape[-1]))[0]
-    return ops.where(ops.isfinite(first), first, ops.zeros_like(first))
+def merge(a: CovarianceState, b: CovarianceState) -> CovarianceState:
+    """Joins two states, or states along the same leading axes; neither is changed.
 
+    An empty state is the identity: merging one, on either side, gives the other.
 
-def merge_states(a: CovarianceState, b: CovarianceState) -> CovarianceState:
-    """Joins two states whose means are relative to the same shift; `b` is not empty.
+    Args:
+        a: NumPy arrays or tensors.
+        b: The same kind, shapes and dtypes as `a`.
 
-    Works alike on NumPy arrays and on tensors of the backend, and on states of several units.
+    Returns:
+        The state of both together, relative to the shift of `a` where `a` has seen anything.
 
     Reference:
         Chan, Golub, LeVeque 1979, Updating Formulae and a Pairwise Algorithm for
         Computing Sample Variances, equation 2.1.
     """
+    numpy = isinstance(a.mean, np.ndarray)
+    where, maximum = (np.where, np.maximum) if numpy else (ops.where, ops.maximum)
     total = a.count + b.count
-    share = (_as_float(b.count, a.mean) / _as_float(total, a.mean))[..., None]
-    delta = b.mean - a.mean  # (..., channels)
-    weight = _as_float(a.count, a.mean)[..., None] * share
-    between = delta[..., :, None] * delta[..., None, :] * weight[..., None]
-    return CovarianceState(total, a.mean + delta * share, a.scatter + b.scatter + between)
+    fraction = _as_float(b.count, a.mean) / _as_float(maximum(total, 1), a.mean)
+    shift = where((a.count > 0)[..., None], a.shift, b.shift)
+    delta = (b.shift - shift) + b.mean - a.mean  # (..., channels)
+    weight = _as_float(a.count, a.mean) * fraction
+    between = delta[..., :, None] * delta[..., None, :] * weight[..., None, None]
+    mean = a.mean + delta * fraction[..., None]
+    return CovarianceState(total, shift, mean, a.scatter + b.scatter + between)
+
+
+def merge_all(states: CovarianceState) -> CovarianceState:
+    """Joins states along their leading axis into one, pairwise, in float64.
+
+    Args:
+        states: NumPy arrays, (groups, ...), at least one group.
+    """
+    states = states._replace(scatter=np.asarray(states.scatter, np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):  # of activations that are not finite
+        while len(states.count) > 1:
+            half = len(states.count) // 2
+            halves = merge(states.at(slice(0, half)), states.at(slice(half, 2 * half)))
+            if len(states.count) % 2:
+                odd = states.at(slice(2 * half, None))
+                halves = CovarianceState(*map(np.concatenate, zip(halves, odd, strict=True)))
+            states = halves
+    return states.at(0)
+
+
+def to_host(state: CovarianceState) -> CovarianceState:
+    """Copies a state to NumPy: shift and mean in float64, the scatter in its own dtype."""
+    count, shift, mean, scatter = (ops.convert_to_numpy(part) for part in state)
+    shift, mean = np.array(shift, np.float64), np.array(mean, np.float64)
+    return CovarianceState(np.array(count, np.int64), shift, mean, np.array(scatter))
 
 
 class RunningCovariance:
     """Mean and covariance of channels over everything it has been updated with.
 
-    Accurate to 1e-5 relative to a two-pass computation in float64, in any split and
-    order of batches, for means of up to 1e4 standard deviations.
+    Accurate to 1e-5 relative to a two-pass computation in float64, for any split and order of
+    batches and for means of up to 1e4 standard deviations. Arrays passed in are neither kept
+    nor changed.
 
     Args:
         channels: Number of channels, at least 1.
+
+    Attributes:
+        channels: Number of channels.
+        dtype: Dtype of the activations seen first, which decides how small a variance counts
+            as none.
+
+    Raises:
+        ValueError: `channels` is not a positive integer.
 
     Example:
         >>> import numpy as np
@@ -131,19 +200,19 @@ class RunningCovariance:
     def reset(self) -> None:
         """Forgets everything seen."""
         self.dtype = "float32"
-        self._state = CovarianceState(
-            0, np.zeros(self.channels), np.zeros((self.channels, self.channels))
-        )
+        self._state = CovarianceState.empty(self.channels)
 
     @property
     def count(self) -> int:
-        """Samples seen so far."""
-        return self._state.count
+        """Number of samples seen so far."""
+        return int(self._state.count)
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean of each channel in float64, (channels,); nan where nothing was seen."""
-        return self._state.mean if self.count else np.full(self.channels, np.nan)
+        """Mean of each channel in float64, (channels,); nan if nothing was seen."""
+        return (
+            self._state.shift + self._state.mean if self.count else np.full(self.channels, np.nan)
+        )
 
     def update(self, activations) -> None:
         """Adds one batch.
@@ -152,7 +221,7 @@ class RunningCovariance:
             activations: (..., channels), channels last; every position is one sample.
 
         Raises:
-            ValueError: The last axis is not of `channels`.
+            ValueError: The last axis is not of size `channels`.
         """
         activations = ops.convert_to_tensor(activations)
         if not backend.is_float_dtype(backend.standardize_dtype(activations.dtype)):
@@ -164,29 +233,11 @@ class RunningCovariance:
             )
         if 0 in activations.shape:
             return
-        shift = first_sample(activations)
-        state = batch_state(ops.reshape(activations, (-1, self.channels)), shift)
-        dtype = backend.standardize_dtype(activations.dtype)
-        self.add_batch(*(ops.convert_to_numpy(part) for part in (shift, *state)), dtype=dtype)
-
-    def add_batch(self, shift, count, mean, scatter, *, dtype: str = "float32") -> None:
-        """Adds a batch that `batch_state` measured elsewhere.
-
-        Args:
-            shift: What `batch_state` was given, (channels,).
-            count: Samples, at least 1.
-            mean: Mean relative to `shift`, (channels,).
-            scatter: (channels, channels).
-            dtype: The activations' dtype, which decides how small a variance is none.
-        """
-        if not self.count:
-            self.dtype = dtype
-        mean = np.asarray(shift, np.float64) + np.asarray(mean, np.float64)
-        batch = CovarianceState(int(count), mean, np.asarray(scatter, np.float64))
-        self.join(batch)
+        state = measure_batch(ops.reshape(activations, (-1, self.channels)))
+        self.add(to_host(state), backend.standardize_dtype(activations.dtype))
 
     def merge(self, other: "RunningCovariance") -> None:
-        """Adds all that `other` has seen; merging an empty one changes nothing.
+        """Adds everything that `other` has seen; merging an empty one changes nothing.
 
         Raises:
             ValueError: `other` has another number of channels.
@@ -196,23 +247,27 @@ class RunningCovariance:
                 f"Expected {self.channels} channels to merge. "
                 f"Received: a RunningCovariance of {other.channels} channels"
             )
-        if not other.count:
-            return
-        if not self.count:
-            self.dtype = other.dtype
-        self.join(other._state)
+        if other.count:
+            self.add(other._state, other.dtype)
 
-    def join(self, state: CovarianceState) -> None:
-        """Adds a state in float64, of at least one sample, its mean not relative."""
-        # Infinite activations become nan here, and stay so until the next reset.
+    def add(self, state: CovarianceState, dtype: str) -> None:
+        """Adds a state on the host.
+
+        Args:
+            state: A single state as NumPy arrays.
+            dtype: Dtype of the activations that it was measured from.
+        """
+        if not self.count:
+            self.dtype = dtype
+        # Infinite activations become nan here, and stay nan until the next reset.
         with np.errstate(invalid="ignore", over="ignore"):
-            self._state = merge_states(self._state, state)
+            self._state = merge(self._state, state)
 
     def covariance(self) -> np.ndarray:
         """Returns the covariance, divided by count - 1, in float64.
 
         Returns:
-            (channels, channels), symmetric; nan throughout for fewer than 2 samples.
+            (channels, channels), symmetric; all nan for fewer than 2 samples.
         """
         if self.count < 2:
             return np.full((self.channels, self.channels), np.nan)
@@ -227,7 +282,7 @@ def _accumulation_dtype(activations) -> str:
 
 
 def _as_float(number, like):
-    """Returns integer counts in the dtype of `like`, for NumPy and for tensors."""
+    """Returns integer counts in the dtype of `like`, for NumPy arrays and for tensors."""
     if isinstance(like, np.ndarray):
         return np.asarray(number, like.dtype)
     return ops.cast(number, like.dtype)

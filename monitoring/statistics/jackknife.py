@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .covariance import CovarianceState
 from .grouped import GroupedCovariance
 from .structure import effective_rank
 
@@ -29,9 +28,9 @@ class Estimate(NamedTuple):
 
 MINIMUM_GROUPS = 16
 WIDEST_INTERVAL = 0.1
-NO_BIAS = 0.03  # what the correction leaves of this is under 0.002
+NO_BIAS = 0.03  # the correction leaves under 0.002 of a bias this small
 
-CHUNK = 2**17  # elements of scatters in work at once: a megabyte stays in the cache
+CHUNK = 2**17  # elements of scatter processed at a time: a megabyte stays in the cache
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
@@ -41,13 +40,13 @@ def redundancy_jackknife(
 ) -> Estimate:
     """Estimates redundancy with its 95 % interval, from norms alone.
 
-    The live channels are fixed by all images. The interval is about these images under
-    these weights: what another draw of images like them would give.
+    Which channels are live is decided by all groups together. The interval describes the
+    choice of images under the current weights: how another draw of such images would differ.
 
     Args:
-        grouped: What was accumulated.
-        live: Which channels vary over all of it, (channels,) of bool.
-        redundancy: By the plain formula.
+        grouped: The accumulated groups.
+        live: Which channels vary over all groups, (channels,) of bool.
+        redundancy: The redundancy by the plain formula.
 
     Returns:
         Undefined for fewer than 2 groups or live channels.
@@ -64,7 +63,7 @@ def redundancy_jackknife(
 
 
 def rank_jackknife(grouped: GroupedCovariance, live: np.ndarray, rank: float) -> Estimate:
-    """Estimates channels in use, as `redundancy_jackknife`; an eigendecomposition a group."""
+    """Estimates the effective rank like `redundancy_jackknife`, by one spectrum per group."""
     groups = grouped.groups
     if live.sum() < 2 or len(groups.count) < 2:
         return UNDEFINED
@@ -76,31 +75,31 @@ def rank_jackknife(grouped: GroupedCovariance, live: np.ndarray, rank: float) ->
     return _estimate(rank, np.array(replicates), groups.count)
 
 
-def enough_units(plugin: float, redundancy: Estimate, units: int, groups: int) -> int:
-    """Returns how many images or batches would do: `units` where these are enough.
+def required_units(plugin: float, redundancy: Estimate, units: int, groups: int) -> int:
+    """Returns how many images or batches are required; `units` if these suffice.
 
-    Enough are 16 groups, an interval of at most 0.1, and a bias that the correction can
-    deal with. In simulations (tests/jackknife_table.py) it left about 2 bias², so that the
-    interval held the truth as often as it says where this was within a quarter of its
-    width. Bias falls with the number of units, the width with its square root.
+    What suffices: 16 groups, an interval no wider than 0.1, and a bias that the correction can
+    handle. In simulations (tests/jackknife_table.py) the correction left about 2 bias², and
+    the interval covered the truth at its nominal rate as long as this was within a quarter of
+    its width. The bias falls with the number of units, the width with its square root.
     """
     if groups < MINIMUM_GROUPS:
         return max(MINIMUM_GROUPS, units + 1)
-    more = 1.0
+    factor = 1.0
     bias, width = abs(plugin - redundancy.value), redundancy.high - redundancy.low
     correctable = (width / 8) ** 0.5
     if bias > max(NO_BIAS, correctable):
         other = (bias / correctable) ** (4 / 3) if correctable else np.inf
-        more = min(bias / NO_BIAS, other)
+        factor = min(bias / NO_BIAS, other)
     if width > WIDEST_INTERVAL:
-        more = max(more, (width / WIDEST_INTERVAL) ** 2)
-    return ceil(units * more)
+        factor = max(factor, (width / WIDEST_INTERVAL) ** 2)
+    return ceil(units * factor)
 
 
 class _Rest(NamedTuple):
-    """What is left of all groups without one, for several of them.
+    """All groups but one, for several choices of that one.
 
-    The scatter is `scatter` - weight delta delta'.
+    The scatter of the remaining groups is `scatter` - weight delta delta'.
     """
 
     scatter: np.ndarray  # (groups, channels, channels)
@@ -110,28 +109,30 @@ class _Rest(NamedTuple):
 
 
 def _left_out(grouped: GroupedCovariance, live: np.ndarray) -> Iterator[_Rest]:
-    """Yields the live channels' scatter with each group left out in turn, a few at once.
+    """Yields the scatter of the live channels with each group left out, a few at a time.
 
-    Each is to be used up before the next, which takes its place in memory.
+    Each result must be used before the next is drawn, which overwrites it.
     """
-    groups, total = grouped.groups, grouped.joined()
+    groups, total = grouped.groups, grouped.pooled()
+    scatters, scatter_of_all = groups.scatter, total.scatter
+    # Means of the live channels, relative to that of all groups.
+    deviations = (groups.shift - total.shift + groups.mean - total.mean)[:, live]
     if not live.all():
         rows = np.flatnonzero(live)
-        scatter = groups.scatter[:, rows[:, None], rows]
-        groups = CovarianceState(groups.count, groups.mean[:, live], scatter)
-        total = CovarianceState(total.count, total.mean[live], total.scatter[np.ix_(live, live)])
+        scatters = scatters[:, rows[:, None], rows]
+        scatter_of_all = scatter_of_all[np.ix_(live, live)]
     rest = total.count - groups.count
-    mean = total.mean + (total.mean - groups.mean) * (groups.count / rest)[:, None]
-    delta, weight = groups.mean - mean, rest * groups.count / total.count
-    step = max(1, CHUNK // total.scatter.size)
-    space = np.empty((min(step, len(groups.count)), *total.scatter.shape))
+    mean = -deviations * (groups.count / rest)[:, None]
+    delta, weight = deviations - mean, rest * groups.count / total.count
+    step = max(1, CHUNK // scatter_of_all.size)
+    space = np.empty((min(step, len(groups.count)), *scatter_of_all.shape))
     for start in range(0, len(groups.count), step):
         part = slice(start, start + step)
         scatter = space[: len(groups.count[part])]
-        np.subtract(total.scatter, groups.scatter[part], out=scatter)
+        np.subtract(scatter_of_all, scatters[part], out=scatter)
         variances = np.diagonal(scatter, axis1=1, axis2=2) - weight[part, None] * delta[part] ** 2
-        # What is left of a channel that varies in one group alone is rounding.
-        varies = variances > 1e-12 * np.diag(total.scatter)
+        # If a channel varies in one group alone, only rounding is left without that group.
+        varies = variances > 1e-12 * np.diag(scatter_of_all)
         scale = np.where(varies, 1 / np.sqrt(np.where(varies, variances, 1.0)), 0.0)
         yield _Rest(scatter, delta[part], weight[part], scale)
 
@@ -162,7 +163,7 @@ def _correlations(rest: _Rest) -> np.ndarray:
 
 
 def _estimate(value: float, replicates: np.ndarray, counts: np.ndarray) -> Estimate:
-    """Combines the plain value and those with a group left out, of unequal size."""
+    """Combines the plain value and the leave-one-out values of groups of unequal size."""
     groups, samples = len(counts), counts.sum()
     corrected = groups * value - ((1 - counts / samples) * replicates).sum()
     h = samples / counts

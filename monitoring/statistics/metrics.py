@@ -1,7 +1,7 @@
-"""What a covariance says about channels. NumPy in float64.
+"""Metrics of channels, computed from their covariance. NumPy in float64.
 
 One sample is one spatial position of one image. C is the covariance over samples, R the
-correlation of the live channels. What is undefined is nan, never 0.
+correlation of the live channels. Undefined values are nan, never 0.
 """
 
 from dataclasses import dataclass, fields
@@ -25,43 +25,33 @@ FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True)
 class ChannelMetrics:
-    """The numbers of one layer's channels; undefined ones are nan.
+    """Metrics of the channels of one layer; undefined ones are nan.
 
     Attributes:
-        redundancy_score: Share of R's squared Frobenius norm that lies off the diagonal.
-            0: no two channels share anything; 0.5: half of them are copies; 1 - 1/c: all
-            c are identical. Unchanged when a channel is rescaled. Grows with width at
-            equal correlation: never compare it across widths.
-        effective_rank: Channels in use, 1..c: exp of the entropy of R's eigenvalues. The
-            number to compare across widths (Roy & Vetterli 2007).
-        redundancy_low: Lower end of the 95 % interval of the redundancy; nan where no
-            interval was computed.
-        redundancy_high: Its upper end.
-        effective_rank_low: Lower end of the 95 % interval of the channels in use.
-        effective_rank_high: Its upper end.
-        feature_correlation: Mean absolute off-diagonal of R, 0..1; noise alone gives
+        redundancy_score: Fraction of R's squared Frobenius norm that lies off the diagonal.
+            0: no two channels are correlated; 0.5: half of them are copies; 1 - 1/c: all c are
+            identical. Invariant to rescaling a channel. Grows with width at equal correlation,
+            so it must not be compared across widths.
+        effective_rank: Channels in use, 1..c: exp of the entropy of R's eigenvalues. This is
+            the number to compare across widths (Roy & Vetterli 2007).
+        feature_correlation: Mean absolute off-diagonal entry of R, 0..1; pure noise gives
             about sqrt(2 / (pi n)) for n samples.
         condition_number: Largest over smallest eigenvalue of C over live channels, 1..inf;
-            inf where C is singular to float32, nan where samples <= live channels.
+            inf if C is singular to float32, nan if samples <= live channels.
         trace: Sum of the channels' variances, in squared units of the activations.
         decov: Half the squared off-diagonal of C (Cogswell et al. 2016); grows with the
             fourth power of the activations' scale.
-        intrinsic_dimension: Leading eigenvalues of C that explain 99 % of its trace.
+        intrinsic_dimension: Number of leading eigenvalues of C that explain 99 % of its trace.
         saturation: intrinsic_dimension / channels, 0..1 (Delve).
-        dead_channels: Channels whose variance is no more than a constant would show.
-        duplicate_channels: Channels that correlate with an earlier one by 0.999 or more,
-            or by -0.999 or less.
-        negligible_channels: Live channels with a variance under 1e-4 of the median live
-            one. effective_rank counts each of them in full.
-        drift_share: Share of the trace between batches, 0..1; nan for fixed images.
+        dead_channels: Channels whose variance is no larger than that of a rounded constant.
+        duplicate_channels: Channels whose correlation with an earlier one is at least 0.999
+            in absolute value.
+        negligible_channels: Live channels with a variance below 1e-4 of the median of the live
+            ones. effective_rank counts each of them in full.
     """
 
     redundancy_score: float
     effective_rank: float
-    redundancy_low: float
-    redundancy_high: float
-    effective_rank_low: float
-    effective_rank_high: float
     feature_correlation: float
     condition_number: float
     trace: float
@@ -71,20 +61,19 @@ class ChannelMetrics:
     dead_channels: float
     duplicate_channels: float
     negligible_channels: float
-    drift_share: float
 
 
 METRIC_NAMES = tuple(field.name for field in fields(ChannelMetrics))
 
 
 def channel_metrics(running_covariance: RunningCovariance) -> ChannelMetrics:
-    """Computes every metric of the channels seen so far, by the plain formulas.
+    """Computes every metric of the channels seen so far by the plain formulas.
 
     Args:
-        running_covariance: What has been accumulated.
+        running_covariance: The accumulated covariance.
 
     Returns:
-        The metrics; all nan for fewer than 2 samples or where activations were not finite.
+        The metrics; all nan for fewer than 2 samples or if activations were not finite.
 
     Example:
         >>> import numpy as np
@@ -103,17 +92,17 @@ def channel_metrics(running_covariance: RunningCovariance) -> ChannelMetrics:
 
 
 def covariance_redundancy(activations) -> float:
-    """Computes the redundancy score of one array of activations.
+    """Computes the redundancy score of an array of activations.
 
     Args:
         activations: (..., channels), channels last; every position is one sample.
 
     Returns:
-        0: no two channels share anything. 0.5: half of them are copies. 1 - 1/channels:
-        all are identical. nan: fewer than 2 live channels or 2 samples.
+        0: no two channels are correlated. 0.5: half of them are copies. 1 - 1/channels: all
+        are identical. nan: fewer than 2 live channels or 2 samples.
 
     Raises:
-        ValueError: There is no channel axis.
+        ValueError: `activations` has no channel axis.
 
     Example:
         >>> import numpy as np
@@ -132,7 +121,7 @@ def covariance_redundancy(activations) -> float:
 
 
 def structure_metrics(structure: ChannelStructure | None, samples: int) -> ChannelMetrics:
-    """Computes the metrics of a structure that `samples` samples gave."""
+    """Computes the metrics of a structure measured from `samples` samples."""
     values = dict.fromkeys(METRIC_NAMES, np.nan)
     if structure is not None:
         c = len(structure.eigenvalues)
@@ -149,10 +138,10 @@ def structure_metrics(structure: ChannelStructure | None, samples: int) -> Chann
 
 
 def verdict(structure: ChannelStructure | None, samples: int) -> str:
-    """Says whether the metrics are defined and rest on enough samples.
+    """Judges whether the metrics are defined and rest on enough samples.
 
     Returns:
-        "ok", or a sentence: "not enough samples: ..." with the number that would do,
+        "ok", or a sentence: "not enough samples: ..." with the number required,
         "activations, or their squares, are not finite", or why redundancy is undefined.
     """
     if structure is None:
@@ -171,7 +160,7 @@ def verdict(structure: ChannelStructure | None, samples: int) -> str:
 
 
 def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, float]:
-    """Computes what depends on the channels' variances and not on R alone."""
+    """Computes the metrics that depend on the variances of the channels."""
     covariance, live = structure.covariance, structure.live
     variances = np.diag(covariance)
     spread = {
@@ -185,7 +174,7 @@ def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, floa
     spread["negligible_channels"] = int((alive < NEGLIGIBLE_VARIANCE * np.median(alive)).sum())
 
     eigenvalues = np.linalg.eigvalsh(covariance[np.ix_(live, live)])[::-1]
-    # The tolerance is for rounding: 99 equal eigenvalues of 100 do explain 99 %.
+    # The tolerance absorbs rounding: 99 of 100 equal eigenvalues do explain 99 %.
     explained = np.cumsum(eigenvalues) / eigenvalues.sum() + 1e-12
     spread["intrinsic_dimension"] = int(np.argmax(explained >= EXPLAINED_VARIANCE)) + 1
     spread["saturation"] = spread["intrinsic_dimension"] / len(live)

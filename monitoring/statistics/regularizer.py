@@ -1,21 +1,21 @@
-"""The redundancy of one batch, differentiable: what `redundancy_weight` adds to the loss."""
+"""The differentiable redundancy of one batch, which `redundancy_weight` adds to the loss."""
 
 from keras import backend, ops
+
+from .structure import EPSILON
 
 
 def batch_redundancy(samples):
     """Computes the redundancy score of one batch.
 
-    A channel whose variance is no more than rounding has no correlation here, and no
-    gradient.
+    A channel whose variance is mere rounding has no correlation and no gradient.
 
     Args:
         samples: (samples, channels), any real dtype.
 
     Returns:
-        A scalar in float32 (float64 for float64 samples): 0 where no two channels share
-        anything, 1 - 1/channels where all are identical. Rescaling a channel does not
-        move it.
+        A scalar in float32 (float64 for float64 samples): 0 if no two channels are correlated,
+        1 - 1/channels if all are identical. Invariant to rescaling a channel.
 
     Example:
         >>> import numpy as np
@@ -24,18 +24,18 @@ def batch_redundancy(samples):
         0.5
 
     Reference:
-        Cogswell et al. 2016, https://arxiv.org/abs/1511.06068, here on the correlation.
+        Cogswell et al. 2016, https://arxiv.org/abs/1511.06068, applied here to the correlation.
     """
     samples = ops.convert_to_tensor(samples)
     dtype = backend.standardize_dtype(samples.dtype)
-    eps = {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(dtype, 2.0**-23)
+    eps = max(EPSILON[dtype], EPSILON["float32"])
     samples = ops.cast(samples, "float64" if dtype == "float64" else "float32")
     mean = ops.mean(samples, axis=0)
     centred = samples - mean
     centred = centred - ops.mean(centred, axis=0)  # the first mean is rounded
     variances = ops.mean(ops.square(centred), axis=0)
     live = variances > ops.square(8 * eps * ops.abs(mean))
-    # The inner `where` keeps the gradient of the root finite where the outer one drops it.
+    # The inner `where` keeps the gradient of the root finite for channels that the outer one drops.
     scale = ops.where(live, ops.rsqrt(ops.where(live, variances, 1.0)), 0.0)
     unit = centred * scale
     covariance = ops.matmul(ops.transpose(unit), unit) / ops.cast(ops.shape(unit)[0], unit.dtype)

@@ -1,26 +1,26 @@
-"""Which channels live, how they correlate, and which say the same. NumPy in float64."""
+"""Which channels are live, how they correlate, and which duplicate others. NumPy in float64."""
 
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from .covariance import RunningCovariance
 
 DUPLICATE_CORRELATION = 0.999
+EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
 
 
 @dataclass(frozen=True)
 class ChannelStructure:
-    """The arrays that the numbers are read from.
+    """The arrays from which the metrics are computed.
 
     Attributes:
-        covariance: C, (channels, channels).
-        live: Which channels vary, (channels,) of bool.
-        correlation: R of the c live channels, (c, c), ones on the diagonal.
-        eigenvalues: Of R, descending, (c,); they sum to c.
+        covariance: Covariance C, (channels, channels).
+        live: Whether each channel varies, (channels,) of bool.
+        correlation: Correlation R of the c live channels, (c, c), ones on the diagonal.
+        eigenvalues: Eigenvalues of R, descending, (c,); they sum to c.
         duplicates: {channel: (first channel of its group, sign)}, numbered from 0 among
-            all channels; sign -1 where it mirrors the first.
+            all channels; the sign is -1 for a channel that mirrors the first.
     """
 
     covariance: np.ndarray
@@ -43,25 +43,24 @@ def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure
 
 
 def live_channels(covariance: np.ndarray, mean: np.ndarray, dtype: str) -> np.ndarray:
-    """Returns which channels vary more than a constant would in `dtype`, (channels,) of bool."""
-    eps = float(ml_dtypes.finfo(dtype).eps)
-    return np.diag(covariance) > (8 * eps * np.abs(mean)) ** 2
+    """Returns which channels vary more than a rounded constant of `dtype`, (channels,) of bool."""
+    return np.diag(covariance) > (8 * EPSILON[dtype] * np.abs(mean)) ** 2
 
 
 def redundancy_score(correlation: np.ndarray) -> float:
-    """Returns the off-diagonal share of the squared norm of R, (c, c) with c >= 2."""
+    """Returns the off-diagonal fraction of the squared norm of R, (c, c) with c >= 2."""
     energy = np.square(correlation).sum()
     return float((energy - len(correlation)) / energy)
 
 
 def effective_rank(eigenvalues: np.ndarray) -> float:
-    """Returns exp of the entropy, in nats, of eigenvalues (c,) that are not negative."""
-    shares = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    """Returns exp of the entropy, in nats, of non-negative eigenvalues, (c,)."""
+    fractions = eigenvalues[eigenvalues > 0] / eigenvalues.sum()
+    return float(np.exp(-(fractions * np.log(fractions)).sum()))
 
 
 def correlation_of(covariance: np.ndarray) -> np.ndarray:
-    """Returns the correlation of channels that all vary, exact ones on the diagonal."""
+    """Returns the correlation of live channels, with exact ones on the diagonal."""
     deviations = np.sqrt(np.diag(covariance))
     correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
     np.fill_diagonal(correlation, 1.0)
@@ -69,7 +68,7 @@ def correlation_of(covariance: np.ndarray) -> np.ndarray:
 
 
 def _duplicates(correlation: np.ndarray, numbers: np.ndarray) -> dict[int, tuple[int, int]]:
-    """Returns {channel: (first of its group, sign)}, in the layer's own numbering."""
+    """Returns {channel: (first of its group, sign)}, numbered as in the layer."""
     firsts: list[int] = []
     duplicates = {}
     for channel, row in enumerate(correlation):

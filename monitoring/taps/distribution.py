@@ -1,4 +1,4 @@
-"""Training on several devices and in several processes: what Keras can, and who logs."""
+"""Training on several devices and in several processes: what Keras supports, and who logs."""
 
 import keras
 import numpy as np
@@ -6,8 +6,8 @@ import numpy as np
 MULTI_WORKER = ("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy")
 
 
-def refuse_what_keras_cannot(model: keras.Model) -> None:
-    """Says before the first step what would end `fit` in the middle.
+def check_distribution_supported(model: keras.Model) -> None:
+    """Raises before the first step what would otherwise break off `fit` later.
 
     Raises:
         ValueError: The model trains under `MultiWorkerMirroredStrategy`, or on several replicas
@@ -34,15 +34,15 @@ def process_count() -> int:
 
 
 def first_process() -> bool:
-    """Says whether this is the process that logs; the only one is."""
+    """Returns whether this process is the one that logs; a single process always is."""
     return keras.backend.backend() != "jax" or _jax().process_index() == 0
 
 
-class AloneOnJax:
-    """Runs a model in this process alone, on whole copies of weights that all processes share.
+class LocalJaxModel:
+    """Runs a model in this process alone, on full copies of weights that all processes share.
 
-    `predict_on_batch` would take the batch for this process' part of a larger one, and give
-    back what no process can read whole.
+    `predict_on_batch` would treat the batch as one process's part of a larger batch, and return
+    outputs that no process can read in full.
 
     Args:
         model: A built Keras model.
@@ -58,14 +58,14 @@ class AloneOnJax:
         """Returns the model's outputs in inference mode, as NumPy arrays.
 
         Raises:
-            ValueError: The weights are not whole in each process, as under `ModelParallel`.
+            ValueError: The weights are split between processes, as under `ModelParallel`.
         """
         trainable, rest = self._model.trainable_variables, self._model.non_trainable_variables
         parts = [v.path for v in [*trainable, *rest] if not v.value.sharding.is_fully_replicated]
         if parts:
             raise ValueError(
-                "Expected weights that are whole in each process, as keras.distribution."
-                f"DataParallel keeps them. Received: {', '.join(parts[:3])} in parts"
+                "Expected weights that are complete in each process, as with keras.distribution."
+                f"DataParallel. Received: {', '.join(parts[:3])} split between processes"
             )
         outputs = self._forward(_whole(trainable), _whole(rest), batch)
         return keras.tree.map_structure(np.array, outputs)

@@ -1,46 +1,44 @@
-"""Whatever `model.predict` takes, as batches of images: again and again, in one order."""
+"""Whatever `model.predict` takes, as batches of images that can be read again and again."""
 
 from collections.abc import Iterable, Iterator
 
 import keras
-import numpy as np
 from keras import ops
 
 BATCH_SIZE = 32
 
 
 def image_batches(images) -> Iterator:
-    """Yields batches of at most 32 images, always the same in the same order.
+    """Yields batches of images, always the same ones in the same order.
+
+    Each has as many images as the first, at most 32; the last of an array, or of a dataset's
+    batch, may have fewer.
+
+    Args:
+        images: Arrays, or an iterable of batches, of whose tuples the first element is used.
 
     Raises:
-        ValueError: The images can be read only once, as a generator's.
+        ValueError: The images can be read only once, like those of a generator, or never end.
     """
     if isinstance(images, Iterator):
         raise ValueError(
-            "Images are measured again and again, and these can be read only once. Give an "
-            f"array or a dataset. Received: {type(images).__name__}"
+            "Expected an array or a dataset, because images are measured again and again. "
+            f"Received: {type(images).__name__}, which can be read only once"
         )
     if hasattr(images, "cardinality") and int(images.cardinality()) == -1:
         raise ValueError("Expected images that end. Received: a dataset that repeats for ever")
-    whole = (_first(batch) for batch in images) if _is_dataset(images) else [images]
-    for part in whole:
-        arrays = keras.tree.flatten(part)
+    wholes = (_images_of(batch) for batch in images) if _is_dataset(images) else [images]
+    size = None
+    for whole in wholes:
+        arrays = keras.tree.flatten(whole)
         length = len(arrays[0]) if arrays else 0
-        for start in range(0, length, BATCH_SIZE):
-            yield keras.tree.map_structure(
-                lambda array, start=start: array[start : start + BATCH_SIZE], part
-            )
+        size = size or min(length, BATCH_SIZE)
+        for start in range(0, length, size or 1):
+            part = slice(start, start + size)
+            yield keras.tree.map_structure(lambda array, part=part: array[part], whole)
 
 
-def filled(array, size: int) -> np.ndarray:
-    """Returns the array with its last row repeated up to `size` rows."""
-    if not isinstance(array, np.ndarray):
-        array = ops.convert_to_numpy(array)
-    missing = size - len(array)
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing > 0 else array
-
-
-def _first(batch):
+def _images_of(batch):
     """Returns the images of a dataset's element."""
     return batch[0] if isinstance(batch, tuple) else batch
 

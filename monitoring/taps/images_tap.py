@@ -1,22 +1,21 @@
-"""Covariances of watched layers' channels on given images, in inference mode."""
+"""Covariances of the channels of watched layers on given images, in inference mode."""
 
 import keras
 from keras import backend
 
-from ..statistics.covariance import batch_state, first_sample, nonfinite_samples
+from ..statistics.covariance import CovarianceState, count_nonfinite, measure_batch, to_host
 from ..statistics.grouped import GroupedCovariance
-from .distribution import AloneOnJax, process_count
-from .image_batches import filled, image_batches
+from .distribution import LocalJaxModel, process_count
+from .image_batches import image_batches
 from .inference import folded_batch_normalization
-from .watched import Watched
+from .watched import Watched, batch_size
 
 
 class ImagesTap:
     """Measures watched layers on given images, in inference mode, image by image.
 
-    It sees the model's weights as they are at each measurement and moves none of them.
-    Compiled once: every batch is filled up to the size of the first, and what was filled
-    is left out. Where the backend compiles, what no watched layer needs is not computed.
+    It uses the model's weights as they are at each measurement and changes none of them. Where
+    the backend compiles, layers that no watched layer depends on are not computed.
 
     Args:
         watched: Layers of any Keras model.
@@ -25,54 +24,64 @@ class ImagesTap:
     source = "images"
 
     def __init__(self, watched: Watched):
+        self._watched, self._checked = watched, False
         self._states = _ImageStates(watched)
-        self._model = AloneOnJax(self._states) if process_count() > 1 else self._states
+        self._model = LocalJaxModel(self._states) if process_count() > 1 else self._states
 
     def measure(self, images) -> dict[str, GroupedCovariance]:
         """Runs all images through the model.
 
         Args:
-            images: What `model.predict` takes, already preprocessed: arrays, or an
-                iterable of batches, of whose tuples the first element counts.
+            images: Whatever `model.predict` takes, already preprocessed: arrays, or an
+                iterable of batches, of whose tuples the first element is used.
 
         Returns:
-            {layer name: its covariance over every position, grouped by images}.
+            {layer name: its covariance over all measured positions, grouped by images}.
 
         Raises:
             ValueError: There are no images, they can be read only once, or a layer cannot
-                be watched.
+                be watched on images.
         """
-        grouped: dict[str, GroupedCovariance] = {}
-        size = None
+        measured: dict[str, GroupedCovariance] = {}
         for batch in image_batches(images):
-            length = len(keras.tree.flatten(batch)[0])
-            size = size or length
-            whole = keras.tree.map_structure(lambda a, s=size: filled(a, s), batch)
-            for name, parts in self._measured(whole).items():
-                mean, scatter = parts["mean"][:length], parts["scatter"][:length]
-                if name not in grouped:
-                    grouped[name] = GroupedCovariance(mean.shape[-1])
+            for name, parts in self._run(batch).items():
+                nonfinite = parts.pop("nonfinite")
+                units = to_host(CovarianceState(**parts))
+                if name not in measured:
+                    measured[name] = GroupedCovariance(units.mean.shape[-1])
                 dtype = self._states.dtypes[name]
-                for at in range(0, length, grouped[name].size):
-                    part = slice(at, min(at + grouped[name].size, length))
-                    grouped[name].add_units(
-                        parts["shift"],
-                        parts["count"],
-                        mean[part],
-                        scatter[part],
-                        dtype=dtype,
-                        nonfinite=parts["nonfinite"][part],
-                    )
-        if not grouped:
+                measured[name].add_units(units, dtype=dtype, nonfinite=nonfinite)
+            self._check_first_axis(batch)
+        if not measured:
             raise ValueError("Expected at least one image to measure. Received: none")
-        return grouped
+        return measured
 
-    def _measured(self, batch):
+    def _run(self, batch) -> dict[str, dict]:
         try:
             return self._model.predict_on_batch(batch)
         except ValueError as error:
-            # Keras wraps what a call raises in what the call was given.
+            # Keras adds the call's arguments to the message of what a call raises.
             raise self._states.problem or error from None
+
+    def _check_first_axis(self, batch) -> None:
+        """Checks once, on shapes, that the outputs have one row for each image of any batch.
+
+        An output may have as many rows as one batch by coincidence, such as a table of 32
+        positions; a batch of another size tells.
+        """
+        if self._checked:
+            return
+        self._checked = True
+        if any(tensor.shape[0] for tensor in getattr(self._watched.model, "inputs", None) or ()):
+            return  # the model takes batches of one size alone
+        size = batch_size(batch) + 1
+        larger = keras.tree.map_structure(
+            lambda array: keras.KerasTensor(
+                (size, *array.shape[1:]), backend.standardize_dtype(array.dtype)
+            ),
+            batch,
+        )
+        self._watched.check(larger, training=False, units=size)
 
 
 class _ImageStates(keras.Model):
@@ -87,19 +96,17 @@ class _ImageStates(keras.Model):
         self.built = True
 
     def call(self, images):
-        units = keras.tree.flatten(images)[0].shape[0]
-        with folded_batch_normalization(self.model), self.watched.recorded() as seen:
+        with folded_batch_normalization(self.model), self.watched.recorded() as outputs:
             self.model(images, training=False)
         try:
-            found = self.watched.samples(seen, units, images)
+            arranged = self.watched.samples(outputs, batch_size(images), images)
         except ValueError as problem:
             self.problem = problem
             raise
         states = {}
-        for name, samples in found.items():
+        for name, samples in arranged.items():
             self.dtypes[name] = backend.standardize_dtype(samples.dtype)
-            shift = first_sample(samples)
-            state = batch_state(samples, shift)
-            nonfinite = nonfinite_samples(samples, state.mean)
-            states[name] = {"shift": shift, "nonfinite": nonfinite, **state._asdict()}
+            state = measure_batch(samples)
+            nonfinite = count_nonfinite(samples, state.mean)
+            states[name] = {"nonfinite": nonfinite, **state._asdict()}
         return states

@@ -43,3 +43,15 @@ def short_name(path: str, paths: Mapping) -> str:
     """Returns the bare name where no other layer has it."""
     bare = path.rsplit("/", 1)[-1]
     return bare if sum(other.rsplit("/", 1)[-1] == bare for other in paths) == 1 else path
+
+
+def is_probe(layer: keras.layers.Layer) -> bool:
+    """Returns whether a layer is a probe: an `Identity` whose name begins with `probe_`.
+
+    Example:
+        >>> is_probe(keras.layers.Identity(name="probe_encoder_1"))
+        True
+        >>> is_probe(keras.layers.Identity(name="shortcut"))
+        False
+    """
+    return isinstance(layer, keras.layers.Identity) and layer.name.startswith("probe_")

@@ -1,0 +1,105 @@
+"""Arranges recorded activations as samples: units, positions, channels."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras import backend, ops
+
+CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
+
+
+def arrange_samples(
+    outputs: Mapping[str, list], units: Any | None, *, channel_axis: int, limit: int | None
+) -> dict[str, Any]:
+    """Arranges recorded activations as samples.
+
+    Args:
+        outputs: {name: outputs of the layer's calls}, each (batch, ..., channels).
+        units: Number of images, which the first axis of every output counts; None to keep
+            a batch in one piece, whatever its first axis is.
+        channel_axis: Axis of the channels, -1 or 1.
+        limit: Most positions of an image to use, evenly spread; None for all.
+
+    Returns:
+        {name: (units, samples, channels)}, or (samples, channels) for units of None. The
+        outputs of several calls are joined.
+    """
+    arranged = {}
+    for name, calls in outputs.items():
+        parts = [_arrange_call(output, units, channel_axis, limit) for output in calls]
+        arranged[name] = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-2)
+    return arranged
+
+
+def find_problem(calls: Sequence[Any], channel_axis: int, units: int | None = None) -> str | None:
+    """Returns why a layer's outputs cannot be measured; None if they can.
+
+    Args:
+        calls: Outputs of the layer's calls.
+        channel_axis: Axis of the channels.
+        units: Number of images in the batch. Defaults to None: not checked.
+    """
+    if not calls:
+        return "is never called"
+    for output in calls:
+        if not (ops.is_tensor(output) or backend.is_keras_tensor(output)):
+            return f"returns a {type(output).__name__}, not one tensor"
+        shape = tuple(output.shape)
+        if len(shape) < 2 or shape[channel_axis] is None:
+            return f"returns shape {shape}, not (batch, ..., channels)"
+        if not backend.is_float_dtype(backend.standardize_dtype(output.dtype)):
+            return f"returns {backend.standardize_dtype(output.dtype)}, not real numbers"
+        if units is not None and shape[0] is not None and shape[0] != units:
+            return f"returns shape {shape} for {units} images: its first axis is not the batch"
+    if len({output.shape[channel_axis] for output in calls}) > 1:
+        return "returns different numbers of channels in different calls"
+    return None
+
+
+def position_step(spatial: Sequence[int], limit: int) -> int:
+    """Returns the step through flattened positions that leaves at most `limit` of them.
+
+    It is odd and coprime to the width, so that the positions lie on a skewed grid that meets
+    every row, every column and every phase of a later 2x2 pooling.
+
+    Example:
+        >>> position_step((60, 80), 400), position_step((15, 20), 400)
+        (13, 1)
+    """
+    step = max(1, math.ceil(math.prod(spatial) / limit))
+    width = spatial[-1] if len(spatial) > 1 else 1
+    while step > 1 and math.gcd(step, 2 * width) > 1:
+        step += 1
+    return step
+
+
+def _arrange_call(output, units, channel_axis: int, limit: int | None):
+    if channel_axis != -1:
+        output = ops.moveaxis(output, channel_axis, -1)
+    channels = output.shape[-1]
+    step: Any = 1
+    if limit is not None:
+        spatial = ops.shape(output)[1:-1]  # integers where they are known
+        known = all(isinstance(side, int) for side in spatial)
+        step = position_step(spatial, limit) if known else _dynamic_step(spatial, limit)
+    if units is None:
+        return ops.reshape(output, (-1, channels))[::step]
+    return ops.reshape(output, (units, -1, channels))[:, ::step]
+
+
+def _dynamic_step(spatial: Sequence[Any], limit: int):
+    """Returns `position_step` of sizes that are known only while the model runs (TensorFlow)."""
+    sides = [ops.cast(side, "int32") for side in spatial]
+    positions = ops.cast(1, "int32")
+    for side in sides:
+        positions = positions * side
+    step = ops.maximum((positions + limit - 1) // limit, 1)
+    width = sides[-1] if len(sides) > 1 else ops.cast(1, "int32")
+
+    def shares_factor(step):
+        # Euclid's algorithm on (step, 2 width); its last divisor is 1 if they are coprime.
+        divisor, _ = ops.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), (step, 2 * width))
+        return ops.logical_and(step > 1, divisor > 1)
+
+    return ops.while_loop(shares_factor, lambda step: (step + 1,), (step,))[0]
