@@ -1,10 +1,16 @@
-"""The command line of the zoo. Nothing heavy is imported until it is needed."""
+"""The command line of the application. Nothing heavy is imported until it is needed."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from training.console import Parser, one_line, quiet_start
+from monitoring.command_line import Parser, one_line, printable, quiet_start
+from monitoring.optional import MissingPackageError
+
+if TYPE_CHECKING:
+    from training.run import Run
 
 EXAMPLES = """\
 examples:
@@ -22,10 +28,26 @@ examples:
 
 
 def train(*args, **options):
-    """Trains a network of the zoo: see `training.fit.train`, which this calls."""
-    from training.fit import train as fit_train
+    """Trains a network of the zoo; see `training.train_function.train`."""
+    from training.train_function import train
 
-    return fit_train(*args, **options)
+    return train(*args, **options)
+
+
+class UsageError(Exception):
+    """The user's input cannot be used; the message says why."""
+
+
+@contextmanager
+def user_input() -> Iterator[None]:
+    """Turns an error from reading the user's input into a `UsageError`.
+
+    Trainings run outside of it: a ValueError there is a defect of ours, and keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, OSError, MissingPackageError) as error:
+        raise UsageError(one_line(error)) from error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,33 +81,41 @@ def parser() -> argparse.ArgumentParser:
         help="build probes, measure nothing",
     )
     options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
-    options.add_argument("--config", metavar="FILE", help="YAML; options here beat it")
-    options.add_argument("--epochs", type=int, metavar="N", help="times through the images")
-    options.add_argument("--batch-size", type=int, metavar="N", help="images a step")
+    options.add_argument("--config", metavar="FILE", help="YAML; command-line options override it")
+    options.add_argument("--epochs", type=int, metavar="N", help="passes through the images")
+    options.add_argument("--batch-size", type=int, metavar="N", help="images per step")
     options.add_argument(
         "--distill-from",
         metavar="TEACHER",
-        help="a run's folder or a .keras file, whose answers are taught beside the masks",
+        help="a run's folder or a .keras file; its answers are taught as well as the masks",
     )
     options.add_argument(
         "--quantization-aware",
         action="store_true",
         default=None,
-        help="train nano_u with the rounding of INT8; with --pipeline: one more student",
+        help="train nano_u with INT8 rounding; with --pipeline: as a second student",
     )
     options.add_argument(
         "--pipeline",
         action="store_true",
-        help="teacher, distilled student, INT8 and a report; goes on where --output was stopped",
+        help="teacher, distilled student, INT8 and a report; resumes what --output holds",
     )
     options.add_argument(
-        "--export", choices=("int8",), help="model_int8.tflite for a microcontroller, checked"
+        "--export",
+        choices=("int8",),
+        help="write and check model_int8.tflite for a microcontroller",
     )
     options.add_argument(
-        "--export-tolerance", type=float, metavar="POINTS", help="of mIoU it may lose (default: 1)"
+        "--export-tolerance",
+        type=float,
+        metavar="POINTS",
+        help="points of mIoU that it may lose (default: 1)",
     )
     options.add_argument(
-        "--header", action="store_true", default=None, help="model_int8.h as well, for firmware"
+        "--header",
+        action="store_true",
+        default=None,
+        help="write model_int8.h as well, for firmware",
     )
     options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
@@ -93,14 +123,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with a run that was stopped, with its own settings; no other option",
+        help="resume a run that was stopped, with its own settings; excludes other options",
     )
-    options.add_argument("--seed", type=int, metavar="N", help="the same seed, the same run")
+    options.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run")
     return options
 
 
 def overrides(args: argparse.Namespace) -> dict[str, dict]:
-    """Returns {section: {key: value}} of what was given on the command line."""
+    """Returns {section: {key: value}} of the options on the command line."""
     probes = None
     if args.probes is not None:
         probes = tuple(name.strip() for name in args.probes.split(","))
@@ -123,29 +153,31 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         },
         "output": {"folder": args.output},
     }
-    given = {
+    chosen: dict[str, dict] = {
         section: {key: value for key, value in keys.items() if value is not None}
         for section, keys in values.items()
     }
     if probes is not None:
-        given["nas"]["probe_layers"] = None  # a file's would watch something else
-    return given
+        chosen["nas"]["probe_layers"] = None  # those of a file would be other layers
+    return chosen
 
 
-def pipeline(args: argparse.Namespace) -> int:
-    """Goes the whole way, and returns the exit code."""
-    with quiet_start():
-        from training.pipeline import run_pipeline
-    try:
-        folder = run_pipeline(args.config, overrides(args), verbose=1 if sys.stdout.isatty() else 2)
-    except KeyboardInterrupt:
-        print("\ntrain.py: stopped; the same command with --output goes on", file=sys.stderr)
-        return 130
-    return 3 if any(folder.glob("*/model_int8.refused.tflite")) else 0
+def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
+    """Runs the whole pipeline, and returns the exit code."""
+    with user_input():
+        with quiet_start():
+            from training.pipeline import prepare_pipeline
+        pipeline = prepare_pipeline(args.config, overrides(args))
+    for step in pipeline.steps:
+        with user_input():
+            run = pipeline.prepare(step)
+        pipeline.train(step, run, verbose=verbose)
+    pipeline.report(verbose=verbose)
+    return 3 if pipeline.is_refused() else 0
 
 
-def prepared(args: argparse.Namespace):
-    """Returns the run that the command line asks for; None where it has finished before."""
+def prepare_run(args: argparse.Namespace) -> "Run | None":
+    """Returns the run that the command line asks for; None if it has finished before."""
     with quiet_start():
         from training.config import read_config
 
@@ -156,27 +188,20 @@ def prepared(args: argparse.Namespace):
         with quiet_start():
             from training.run import prepare
         return prepare(config)
-    given = vars(args) != vars(parser().parse_args(["--resume", args.resume]))
-    if given:
-        raise ValueError("--resume takes no other option: the run goes on with its own settings")
+    if vars(args) != vars(parser().parse_args(["--resume", args.resume])):
+        raise ValueError("--resume takes no other option: the run uses its own settings")
     with quiet_start():
         from training.run import prepare, read_resumed
-    found = read_resumed(args.resume)
-    return None if found is None else prepare(found, resume=True)
+    resumed = read_resumed(args.resume)
+    return None if resumed is None else prepare(resumed, resume=True)
 
 
-def trained(run) -> int:
+def run_training(run: "Run", verbose: int) -> int:
     """Trains a run that is prepared, and returns the exit code."""
-    from monitoring.records.files import DamagedFileError
     from training.fit import fit
 
-    try:
-        # A bar for people, a line an epoch for files.
-        fit(run, verbose=1 if sys.stdout.isatty() else 2)
-    except DamagedFileError as error:
-        print(f"train.py: error: {one_line(error)}", file=sys.stderr)
-        return 2
-    if (run.folder / "model_int8.refused.tflite").exists():
+    fit(run, verbose=verbose)
+    if run.is_refused():
         print("train.py: the INT8 file is refused; the network is trained", file=sys.stderr)
         return 3
     if run.missing:
@@ -188,26 +213,39 @@ def trained(run) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains as the command line says, and returns the exit code."""
     args = parser().parse_args(arguments)
-    written = "nothing was written"
+    verbose = 1 if sys.stdout.isatty() else 2  # a bar for people, lines for files
+    remains = "nothing was written"
     try:
-        try:
-            if args.pipeline and args.resume is None:
-                return pipeline(args)
-            run = prepared(args)
-        except (ValueError, OSError) as error:
-            print(f"train.py: error: {one_line(error)}", file=sys.stderr)
-            return 2
+        if args.pipeline and args.resume is None:
+            remains = "the same command with --output resumes it"
+            return run_pipeline(args, verbose)
+        with user_input():
+            run = prepare_run(args)
         if run is None:
-            print(f"{args.resume} has finished: nothing is left to do")
+            print(f"{printable(args.resume)} has finished: nothing is left to do")
             return 0
-        written = f"what was written is in {run.folder}; --resume goes on with it"
-        return trained(run)
-    except OSError as error:
-        print(f"train.py: error: {one_line(error)}; {written}", file=sys.stderr)
-        return 1
+        folder = printable(run.folder)
+        remains = f"what was written is in {folder}; --resume continues it"
+        return run_training(run, verbose)
+    except UsageError as error:
+        return fail(str(error), 2)
     except KeyboardInterrupt:
-        print(f"\ntrain.py: stopped; {written}", file=sys.stderr)
+        print(f"\ntrain.py: stopped; {remains}", file=sys.stderr)
         return 130
+    except OSError as error:
+        return fail(f"{one_line(error)}; {remains}", 1)
+    except ValueError as error:
+        from monitoring.records.files import DamagedFileError
+
+        if not isinstance(error, DamagedFileError):
+            raise
+        return fail(one_line(error), 2)
+
+
+def fail(message: str, code: int) -> int:
+    """Prints an error in one line, and returns the exit code."""
+    print(f"train.py: error: {message}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_an_impossible_option_is_the_command_lines_error():
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing.yaml is not there"):
+    with pytest.raises(FileNotFoundError, match="nothing.yaml does not exist"):
         read_config(tmp_path / "nothing.yaml")
     with pytest.raises(ValueError, match="cannot be read"):
         read_config(tmp_path)

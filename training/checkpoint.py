@@ -1,7 +1,6 @@
-"""What a killed training goes on from: one file an epoch, whole or not at all."""
+"""What a killed training resumes from: one file per epoch, whole or absent."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,29 +10,27 @@ import keras
 import numpy as np
 
 from monitoring import NASMonitorCallback
-from monitoring.records.files import DamagedFileError, Unwritten, read_arrays, whole_file
-
-# Not HDF5: on a full disk it ends the process on some later day, at exit.
-BEST, LAST = "best.npz", "last.npz"
+from monitoring.records.files import DamagedFileError, WriteFailures, read_arrays, whole_file
+from monitoring.records.run_files import BEST, LAST, remove_own_files
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Keeps the best weights, and after each epoch all that the next one depends on.
+    """Keeps the best weights and, after each epoch, all that the next epoch depends on.
 
-    That is the state of model, random seeds and optimizer, and the counters of other callbacks
-    (patience, best so far). Data must depend on the number of the epoch alone. Put it last.
+    That is the state of the model, the random seeds and the optimizer, and the counters of
+    other callbacks (patience, best score so far). The data must depend on nothing but the
+    epoch's number. It must be the last callback.
 
     Args:
-        folder: Where to.
-        callbacks: Those whose counters are kept.
-        monitor: Whose seconds are kept. Defaults to None: no monitor.
-        unwritten: Is told of a checkpoint that could not be written. Defaults to None: nobody
-            but the user, by a warning.
+        folder: Where the files are written.
+        callbacks: The callbacks whose counters are kept.
+        monitor: The monitor whose seconds are kept. Defaults to None: no monitor.
+        failures: Collects write failures. Defaults to None: they only cause a warning.
 
     Attributes:
-        epoch: The next to train.
-        ended: Whether there is nothing left to train.
-        seconds: That the training has taken, those before it was killed included.
+        epoch: The next epoch to train.
+        ended: Whether the training is complete.
+        seconds: Duration of the training, including the time before it was killed.
     """
 
     def __init__(
@@ -41,90 +38,92 @@ class Checkpoint(keras.callbacks.Callback):
         folder: Path,
         callbacks: Sequence[keras.callbacks.Callback],
         monitor: NASMonitorCallback | None = None,
-        unwritten: Unwritten | None = None,
+        failures: WriteFailures | None = None,
     ):
         super().__init__()
         self._folder, self._callbacks = folder, list(callbacks)
-        self._monitor, self._monitored = monitor, 0.0
-        self._unwritten = unwritten or Unwritten()
+        self._monitor, self._earlier_monitoring = monitor, 0.0
+        self._failures = failures or WriteFailures()
         self._best = -np.inf
         self._counters: Sequence[Mapping[str, Any]] = []
         self._weights: list[np.ndarray] | None = None
-        self._kept = True  # the best weights, in their file
+        self._best_is_written = True
+        self._began = 0.0
         self.epoch, self.ended, self.seconds = 0, False, 0.0
 
     @property
     def monitoring_seconds(self) -> float:
-        """What the training has waited for its monitor, before it was killed included."""
-        return self._monitored + (self._monitor.seconds if self._monitor else 0.0)
+        """Seconds that the training waited for its monitor, before it was killed included."""
+        return self._earlier_monitoring + (self._monitor.seconds if self._monitor else 0.0)
 
     def restore(self, model: keras.Model) -> int:
-        """Puts a compiled model where the last checkpoint was.
+        """Restores a compiled model to its state at the last checkpoint.
 
         Returns:
-            The epoch to go on with; 0 where there is no checkpoint.
+            The epoch to continue with; 0 if there is no checkpoint.
 
         Raises:
-            DamagedFileError: The checkpoint is damaged, or of another model.
+            DamagedFileError: The checkpoint is damaged, or belongs to another model.
         """
         path = self._folder / LAST
         if not path.is_file():
             return 0
         try:
-            return self._restored(path, model)
-        except (ValueError, LookupError) as error:
-            known = isinstance(error, DamagedFileError)
-            said = error if known else f"{path} is no checkpoint: {error}"
+            return self._restore(path, model)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            is_named = isinstance(error, DamagedFileError)
+            problem = error if is_named else f"{path} is not a checkpoint: {error}"
             raise DamagedFileError(
-                f"{said}. Without the folder {self._folder} the run starts over"
+                f"{problem}. Without the folder {self._folder} the run starts over"
             ) from None
 
-    def _restored(self, path: Path, model: keras.Model) -> int:
-        held = read_arrays(path)
-        state = json.loads(str(held.pop("state")))
-        arrays = [held[str(number)] for number in range(len(held))]
+    def _restore(self, path: Path, model: keras.Model) -> int:
+        contents = read_arrays(path)
+        state = json.loads(str(contents.pop("state")))
+        arrays = [contents[str(number)] for number in range(len(contents))]
         model.optimizer.build(model.trainable_variables)
         variables = _variables(model)
-        found = [tuple(array.shape) for array in arrays]
-        if found != [tuple(variable.shape) for variable in variables]:
+        shapes = [tuple(array.shape) for array in arrays]
+        if shapes != [tuple(variable.shape) for variable in variables]:
             raise DamagedFileError(
                 f"Checkpoint {path} is of another model than the run's configuration"
             )
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
         self._best, self.seconds = state["best"], state["seconds"]
-        self._monitored = state["monitoring_seconds"]
-        self._weights = self._best_weights()  # their file may be removed before the end
+        self._earlier_monitoring = state["monitoring_seconds"]
+        self._weights = self._read_best()  # the file may be removed before the end
         self._counters = state["counters"]
         self.epoch, self.ended = state["epoch"], state["ended"]
         return self.epoch
 
     def on_train_begin(self, logs=None):
-        """Gives the other callbacks their counters back."""
+        """Restores the other callbacks' counters."""
         self._began = time.perf_counter() - self.seconds
         for callback, counters in zip(self._callbacks, self._counters, strict=False):
             vars(callback).update(counters)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the files; on a full disk it keeps the best weights, and tries again."""
+        """Writes the files; if the disk is full, the next epoch tries again."""
         self.seconds = time.perf_counter() - self._began
         try:
             self._write(epoch, logs)
-            self._unwritten.remove("checkpoint")
+            self._failures.remove("checkpoint")
         except OSError as error:
-            self._unwritten.add("checkpoint", f"a checkpoint after epoch {epoch + 1} ({error})")
+            self._failures.add("checkpoint", f"a checkpoint after epoch {epoch + 1} ({error})")
 
     def _write(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
         score = float((logs or {}).get("val_miou", np.nan))
         if score > self._best or epoch == 0:  # nan is never better
             self._best = score if score == score else self._best
-            self._weights, self._kept = self.model.get_weights(), False
+            self._weights, self._best_is_written = self.model.get_weights(), False
+        # .npz, not HDF5: h5py crashes the process at exit after a full disk.
         self._folder.mkdir(parents=True, exist_ok=True)
-        there = self._kept and (self._folder / BEST).is_file()
-        if self._weights is not None and not there:
+        is_current = self._best_is_written and (self._folder / BEST).is_file()
+        if self._weights is not None and not is_current:
             with whole_file(self._folder / BEST) as draft:
                 np.savez(draft, allow_pickle=False, **_numbered(self._weights))
-            self._kept = True
+            self._best_is_written = True
         self.epoch = epoch + 1
         self.ended = self.epoch >= self.params["epochs"] or self.model.stop_training
         state = {
@@ -141,65 +140,15 @@ class Checkpoint(keras.callbacks.Callback):
 
     def load_best(self, model: keras.Model) -> None:
         """Gives a model the weights of its best validation mIoU."""
-        model.set_weights(self._weights or self._best_weights())
+        model.set_weights(self._weights or self._read_best())
 
-    def _best_weights(self) -> list[np.ndarray]:
-        held = read_arrays(self._folder / BEST)
-        return [held[str(number)] for number in range(len(held))]
+    def _read_best(self) -> list[np.ndarray]:
+        contents = read_arrays(self._folder / BEST)
+        return [contents[str(number)] for number in range(len(contents))]
 
     def remove(self) -> None:
-        """Removes the files, when nothing is left to go on with."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-class HistoryLog(keras.callbacks.CSVLogger):
-    """Keras' log of losses and scores, which outlives a full disk and a folder that is removed.
-
-    Args:
-        path: The file.
-        append: Whether to go on with what is there. Defaults to False.
-        unwritten: Is told of rows that could not be written. Defaults to None: nobody but the
-            user, by a warning.
-    """
-
-    def __init__(self, path: Path, append: bool = False, unwritten: Unwritten | None = None):
-        super().__init__(path, append=append)
-        self._path, self._unwritten = path, unwritten or Unwritten()
-        self._before = b""  # what the file held
-
-    def on_train_begin(self, logs=None):
-        """Opens the file."""
-        self._before = self._path.read_bytes() if self.append and self._path.exists() else b""
-        self._rows: list[tuple[int, dict]] = []
-        super().on_train_begin(logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes a row; one that does not fit waits in the file's buffer."""
-        self._rows.append((epoch, dict(logs or {})))
-        self._tried(self._write, epoch, logs)
-
-    def on_train_end(self, logs=None):
-        """Closes the file."""
-        self._tried(super().on_train_end, logs)
-
-    def _write(self, epoch, logs) -> None:
-        if self._path.exists():
-            super().on_epoch_end(epoch, logs)
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self._path) as draft:
-            draft.write_bytes(self._before)
-        self.append = True
-        super().on_train_begin()
-        for row in self._rows:
-            super().on_epoch_end(*row)
-
-    def _tried(self, action, *args) -> None:
-        try:
-            action(*args)
-            self._unwritten.remove("history")
-        except OSError as error:
-            self._unwritten.add("history", f"rows of {self._path} ({error})")
+        """Removes the files, once the run has ended."""
+        remove_own_files(self._folder)
 
 
 def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -207,7 +156,7 @@ def _numbered(arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _variables(model: keras.Model) -> list:
-    """Returns the state of layers, random seeds and optimizer; metrics begin anew anyway."""
+    """Returns the state of layers, random seeds and optimizer; metrics are reset anyway."""
     metrics = {id(variable) for variable in model.metrics_variables}
     states = [variable for variable in model.variables if id(variable) not in metrics]
     return [*states, *model.optimizer.variables]

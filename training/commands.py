@@ -1,291 +1,170 @@
-"""What `python -m monitoring` does with a run of the zoo: advice, tried and costed."""
+"""`advise` and `analyze` with the zoo's networks and with images from folders."""
 
-import argparse
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from monitoring.analysis.advice import Candidate, Cost, WidthAdvice, fit_budget
-from monitoring.analysis.advice import advise as advise_widths
-from monitoring.analysis.comparison import compared, differences, table, write_comparison
-from monitoring.analysis.projection import Check, Projected
-from monitoring.records.files import whole_file
-from monitoring.records.reading import RunFolder, read_run, read_snapshots
-from monitoring.report.live import live_server
-from monitoring.report.page import render, short, write_report
-from training.projection_check import TOLERANCE, tried
-from training.stages import Stages, stages_of, write_advised
-
-REFRESH_SECONDS = 5  # of the live report
-BUDGETS = {"parameters": "parameters", "macs": "macs", "peak_ram": "peak_activation_bytes"}
-
-
-@dataclass(frozen=True)
-class Advised:
-    """Advice on a run, and what it rests on.
-
-    Attributes:
-        run: The run.
-        stages: Which widths the probes stand for; None where it is no network of the zoo.
-        advice: A width for each probe, within the budget.
-        check: The projection check; None: not made.
-        candidates: What was considered under a budget, the chosen one last.
-    """
-
-    run: RunFolder
-    stages: Stages | None
-    advice: Sequence[WidthAdvice]
-    check: Check | None = None
-    candidates: Sequence[Candidate] = ()
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """{probe: width} as advised."""
-        return {one.probe: one.suggested for one in self.advice}
-
-    @property
-    def costs(self) -> tuple[Cost, Cost] | None:
-        """Of the network as it is and as advised; None where nobody can build it."""
-        if self.stages is None:
-            return None
-        return self.stages.cost(self.stages.now), self.stages.cost(self.widths)
+from monitoring.analysis.advice import DEFAULT_RULE
+from monitoring.analysis.check import TOLERANCE, checked_points
+from monitoring.analysis.model_analysis import Analysis, halves
+from monitoring.analysis.run_advice import Advice
+from monitoring.records.reading import read_run
+from monitoring.records.run_files import ADVISED, checked_folder, expanded
+from monitoring.report.advise import advise as advise_run
+from monitoring.report.analyze import analyze as analyze_model
+from training.images import Split
+from training.model_files import load_model
+from training.model_images import images_size, preprocessing, read_model_images, segments
+from training.projection_check import evaluator, run_check
+from training.stages import stages_of, write_advised
 
 
-def advise(args: argparse.Namespace) -> None:
-    """Prints advice on a run, and writes advice.json, advised.yaml and report.html into it.
+def advise(
+    run: str | Path,
+    *,
+    rule: str = DEFAULT_RULE,
+    multiple: int = 4,
+    parameters: int | None = None,
+    macs: int | None = None,
+    peak_ram: int | None = None,
+    check: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+) -> Advice:
+    """Advises a width for each stage of a run, and writes files into its folder.
+
+    These are advice.json, report.html and, for a network of the zoo, advised.yaml, a
+    configuration that trains the network at these widths.
+
+    Args:
+        run: A folder written by train.py, or by a monitor with a `log_dir`.
+        rule: "effective_rank", "participation_ratio" or "variance". Defaults to
+            "effective_rank".
+        multiple: Widths are rounded up to a multiple of this. Defaults to 4.
+        parameters: Budget: most weights. Defaults to None: no limit.
+        macs: Budget: most multiply-adds per image. Defaults to None: no limit.
+        peak_ram: Budget: most bytes of activations at their peak, in INT8. Defaults to
+            None: no limit.
+        check: A data folder; the advice is tried on its validation images, with directions
+            from its training images. "" is the run's own data. Defaults to None: not tried.
+        tolerance: Points of mIoU that an advised width may cost in the check. Defaults to 1.
+
+    Returns:
+        The advice; `str` of it is the tables as text.
 
     Raises:
-        ValueError: The run cannot be advised on, or no network fits the budget.
-        OSError: The folder cannot be read or written.
+        FileNotFoundError: There is no such folder, or it holds no records.
+        ValueError: As for `monitoring.advise`; or the run has not finished, and the advice
+            cannot be tried.
+
+    Example:
+        >>> advice = advise("runs/first", macs=1_500_000)  # doctest: +SKIP
+        >>> print(advice)  # doctest: +SKIP
     """
-    found = _advised(args)
-    folder = found.run.folder
-    if args.tolerance != TOLERANCE and args.check is None:
-        raise ValueError("--tolerance is that of the projection check: give --check as well.")
-    result: dict = {"rule": args.rule, "multiple": args.multiple, "widths": found.widths}
-    result["advice"] = [asdict(advice) for advice in found.advice]
-    print(advice_table(found.advice))
-    for note in found.run.notes:
-        print(f"note: {note}")
-    if found.check:
-        rows = [row._asdict() for row in found.check.rows]
-        result["check"] = found.check._asdict() | {"rows": rows}
-        print(check_table(found.check))
-    if found.candidates:
-        result["candidates"] = [
-            candidate._asdict() | {"cost": candidate.cost._asdict()}
-            for candidate in found.candidates
-        ]
-        print(_candidates_table(found.candidates))
-    if found.stages and found.costs:
-        now, then = (cost._asdict() for cost in found.costs)
-        result |= {"now": now, "advised": then | found.stages.arguments(found.widths)}
-        print(_savings(*found.costs))
-        write_advised(folder / "advised.yaml", found.stages, found.widths)
-    else:
-        print("No network of the zoo: what these widths save is not known.")
-    with whole_file(folder / "advice.json") as draft:
-        draft.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    _write_report(found)
-    names = ["advice.json", "report.html", *(["advised.yaml"] if found.stages else [])]
-    print(f"\nWritten in {folder}: {', '.join(names)}")
-    if found.stages:
-        print(f"Train it: python train.py --config {folder / 'advised.yaml'}")
+    folder = expanded(run)
+    stages = stages_of(read_run(folder))
+    advice = advise_run(
+        folder,
+        rule=rule,
+        multiple=multiple,
+        parameters=parameters,
+        macs=macs,
+        peak_ram=peak_ram,
+        network=stages,
+        check=None if check is None else run_check(folder, stages, str(check)),
+        tolerance=tolerance,
+    )
+    if stages is not None:
+        write_advised(folder / ADVISED, stages, advice.widths)
+    return advice
 
 
-def report(args: argparse.Namespace) -> None:
-    """Writes report.html into a run's folder, or serves it as the run goes on.
+def analyze(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: str = "val",
+    layers: Sequence[str] | None = None,
+    imports: Sequence[str] = (),
+    preprocess: str = "zoo",
+    ignore_value: int | None = None,
+    input_size: Sequence[int] | None = None,
+    data_format: str | None = None,
+    max_positions: int | None = 400,
+    output: str | Path | None = None,
+    rule: str = DEFAULT_RULE,
+    multiple: int = 4,
+    tolerance: float = TOLERANCE,
+) -> Analysis:
+    """Measures any saved model on a folder of images, advises, checks, and writes a folder.
+
+    Args:
+        model: A .keras file; it is loaded in safe mode.
+        data: A folder of images, or of {train,val,test}/img and, for mIoU, mask.
+        split: Which of these to measure on. Defaults to "val".
+        layers: Names, "outer/inner/layer" where a bare name is not unique. Defaults to
+            None: the model's probes or, if it has none, its output.
+        imports: Modules that register the model's own classes; also looked for in the
+            working directory. Defaults to none.
+        preprocess: "zoo": -1..1; "none": 0..255; or a module of `keras.applications`, whose
+            `preprocess_input` is used. Defaults to "zoo".
+        ignore_value: Grey value in masks, 0..255, that is not scored. Defaults to None.
+        input_size: Height and width to resize images to. Defaults to None: the model's.
+        data_format: "channels_last" or "channels_first". Defaults to None: channels last.
+        max_positions: Most positions of an image to measure; None: all. Defaults to 400.
+        output: Folder for the results. Defaults to None: MODEL-analysis beside the file.
+        rule: As for `advise`.
+        multiple: As for `advise`.
+        tolerance: Points of the score that an advised width may cost. Defaults to 1.
+
+    Returns:
+        The analysis; `str` of it is the tables as text.
 
     Raises:
-        ValueError: The run cannot be read.
-        OSError: The folder cannot be read or written, or the port is taken.
+        FileNotFoundError: The file or the folder does not exist.
+        ValueError: The model cannot be loaded or watched, its input is not images, an
+            argument is impossible, or `output` holds another analysis.
     """
-    if not args.live:
-        print(f"Written: {report_on(args.run)}")
-        return
-    if not Path(args.run).is_dir():
-        raise FileNotFoundError(f"Run folder {args.run} is not there.")
+    path = expanded(model)
+    checked_points(tolerance)
+    _import_modules(imports)
+    network = load_model(path)
+    folder = checked_folder(output) if output else path.with_name(f"{path.stem}-analysis")
+    prepare = preprocessing(preprocess)
+    size = images_size(network, input_size)
+    images, masked = read_model_images(expanded(data), split, size, ignore_value)
+    evaluate, score = None, "agreement"
+    if masked is not None and preprocess == "zoo" and segments(network, masked):
+        _, scored = halves(len(masked))  # the others give the directions
+        names, masks = masked.names[scored], masked.masks[scored]
+        evaluate, score = evaluator(Split(masked.images[scored], masks, names)), "mIoU"
+    return analyze_model(
+        network,
+        prepare(images),
+        layers,
+        rule=rule,
+        multiple=multiple,
+        tolerance=tolerance,
+        evaluate=evaluate,
+        score=score,
+        data_format=data_format,
+        max_positions=max_positions,
+        output=folder,
+        source=str(path),
+    )
 
-    def page() -> str:
-        found = _found(args.run)
-        snapshots = read_snapshots(found.run.folder)
-        options = {"costs": found.costs, "check": found.check, "refresh": REFRESH_SECONDS}
-        return render(found.run, snapshots, found.advice, **options)
 
-    with live_server(page, args.port) as server:
-        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
-        server.serve_forever()
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Prints several runs side by side, and writes them as one HTML file.
+def _import_modules(names: Sequence[str]) -> None:
+    """Imports modules, also from the working directory.
 
     Raises:
-        ValueError: A run cannot be read.
-        OSError: As `read_run`, or the file cannot be written.
+        ValueError: A module cannot be imported.
     """
-
-    def cost(run: RunFolder) -> Cost | None:
-        stages = stages_of(run)
-        return stages.cost(stages.now) if stages else None
-
-    found = [read_run(folder) for folder in args.runs]
-    if len(found) < 2:
-        raise ValueError("Expected two runs or more. Received: 1")
-    runs = [compared(run, cost) for run in found]
-    for said in differences(runs):
-        print(f"note: {said}")
-    for run in found:
-        for note in run.notes:
-            print(f"note: {run.folder.name}: {note}")
-    print(table(runs))
-    write_comparison(runs, Path(args.output))
-    print(f"Written: {args.output}")
-
-
-def report_on(folder: str | Path) -> Path:
-    """Writes a run's report, with what `advise` has found before, and returns the file."""
-    return _write_report(_found(folder))
-
-
-def _found(folder: str | Path) -> Advised:
-    """Reads a run, and what `advise` has found before, or advises by default."""
-    run = read_run(folder)
-    stages = stages_of(run)
-    path = run.folder / "advice.json"
-    if not path.is_file():
-        advice = advise_widths(run.records, cost=stages.cost if stages else None)
-        return Advised(run, stages, advice)
+    sys.path.insert(0, str(Path.cwd()))
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        check = given.get("check")
-        if check is not None:
-            check = Check(check["score"], check["whole"], [Projected(**r) for r in check["rows"]])
-        advice = [WidthAdvice(**one) for one in given["advice"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} is no advice of this version: run `advise` again ({error})"
-        ) from None
-    return Advised(run, stages, advice, check)
-
-
-def _advised(args: argparse.Namespace) -> Advised:
-    """Advises as the command line says."""
-    run = read_run(args.run)
-    stages = stages_of(run)
-    cost = stages.cost if stages else None
-    advice: Sequence[WidthAdvice]
-    advice = advise_widths(run.records, multiple=args.multiple, rule=args.rule, cost=cost)
-    candidates: Sequence[Candidate] = ()
-    budget = {
-        field: getattr(args, name)
-        for name, field in BUDGETS.items()
-        if getattr(args, name) is not None
-    }
-    if budget:
-        if stages is None:
-            raise ValueError("A budget needs a run of train.py: only the zoo's networks are built.")
-        within = [one for one in advice if one.probe in stages.now]
-        candidates = fit_budget(within, budget, stages.cost, multiple=args.multiple)
-        chosen = candidates[-1].widths
-        advice = [_within(one, chosen.get(one.probe, one.suggested), stages.cost) for one in advice]
-    if args.check is None:
-        return _with_earlier_check(Advised(run, stages, advice, candidates=candidates))
-    # What a budget asks for is tried and shown; to keep a width would break the budget.
-    tolerance = math.inf if budget else allowed(args) / 100
-    advice, check = tried(run, stages, advice, args.check, tolerance)
-    return Advised(run, stages, advice, check, candidates)
-
-
-def allowed(args: argparse.Namespace) -> float:
-    """Returns how many points the advice may cost in the check."""
-    if not args.tolerance >= 0:
-        raise ValueError(f"Expected --tolerance to be 0 or more points. Received: {args.tolerance}")
-    return args.tolerance
-
-
-def _with_earlier_check(found: Advised) -> Advised:
-    """Returns the advice with the check that an earlier `advise` made of the same widths."""
-    try:
-        earlier = _found(found.run.folder)
-    except ValueError:
-        return found  # No advice of this version; it is written anew.
-    if earlier.check is None:
-        return found
-    if earlier.widths == found.widths:
-        return replace(found, check=earlier.check)
-    note = "the projection check made before was of other widths and is left out; --check makes one"
-    return replace(found, run=replace(found.run, notes=(*found.run.notes, note)))
-
-
-def _within(one: WidthAdvice, width: int, cost: Callable[[Mapping[str, int]], Cost]) -> WidthAdvice:
-    """Returns advice at the width that the budget leaves it."""
-    if width == one.suggested:
-        return one
-    reason = f"{one.suggested} without the budget: {one.reason}"
-    return replace(one, suggested=width, reason=reason, **cost({one.probe: width})._asdict())
-
-
-def _write_report(found: Advised) -> Path:
-    snapshots = read_snapshots(found.run.folder)
-    return write_report(found.run, snapshots, found.advice, costs=found.costs, check=found.check)
-
-
-def advice_table(advice: Sequence[WidthAdvice]) -> str:
-    """Returns advice as text, a line a layer."""
-    lines = []
-    room = max([12, *(len(short(one.probe)) for one in advice)])
-    for one in advice:
-        name = short(one.probe)
-        change = "keep" if one.keep else f"-> {one.suggested}"
-        lines.append(f"{name:{room}} {one.channels:4} channels  {change:7}  {one.reason}")
-    return "\n".join(lines)
-
-
-def check_table(check: Check) -> str:
-    """Returns the projection check as text."""
-    room = max([12, *(len(short(row.probe)) for row in check.rows)])
-    if not check.rows:
-        return "\nProjection check: every width is kept, so there is nothing to try."
-    lines = [
-        "",
-        f"Projection check: {check.score} {check.whole:.4f} as it is; with activations held to",
-        f"{'':{room + 9}} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
-    ]
-    for row in check.rows:
-        lines.append(
-            f"{short(row.probe):{room}} {row.level:8} {row.directions:10}  "
-            f"{row.principal:8.4f}  "
-            f"{100 * row.lost:6.2f}  {row.random:8.4f}"
-        )
-    lines.append(f"(lost: points of {check.score} with the leading directions)")
-    if max(check.whole - row.random for row in check.rows) < 0.001:
-        lines.append("note: random directions lose nothing either, so this check says nothing")
-    return "\n".join(lines)
-
-
-def _candidates_table(considered: Sequence[Candidate]) -> str:
-    lines = ["", "Considered under the budget, the chosen one last:"]
-    for candidate in considered:
-        widths = ", ".join(map(str, candidate.widths.values()))
-        cost = candidate.cost
-        said = candidate.over or "fits"
-        lines.append(
-            f"  {widths:20} {cost.parameters:9,} parameters {cost.macs:13,} multiply-adds  {said}"
-        )
-    return "\n".join(lines)
-
-
-def _savings(now: Cost, then: Cost) -> str:
-    names = {
-        "parameters": "parameters",
-        "macs": "multiply-adds",
-        "peak_activation_bytes": "peak activation bytes, INT8",
-    }
-    parts = [""]
-    for field, name in names.items():
-        before, after = getattr(now, field), getattr(then, field)
-        parts.append(f"{name:28} {before:13,} -> {after:13,}  ({after / before - 1:+.0%})")
-    return "\n".join(parts)
+        for name in names:
+            import_module(name)
+    except ImportError as error:
+        raise ValueError(f"--import {name}: {error}") from None
+    finally:
+        sys.path.pop(0)

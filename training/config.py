@@ -1,17 +1,27 @@
 """The configuration: one frozen model of a YAML file, and where its values come from.
 
-Command line beats the user's file beats configs/<model>.yaml beats the defaults here.
+The command line overrides the user's file, which overrides configs/<model>.yaml, which
+overrides the defaults here.
 """
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from monitoring.records.files import read_values
+from monitoring.records.run_files import checked_folder, expanded
 
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -24,24 +34,35 @@ def _number(value: Any) -> Any:
     return value
 
 
-# YAML reads 1e-3 as a text, so numbers are allowed to be one.
+def _absolute(path: str) -> str:
+    """Returns a path that means the same from any working directory."""
+    return os.path.abspath(checked_folder(path))
+
+
+def _folder(path: str) -> str:
+    return str(checked_folder(path))
+
+
+# YAML reads 1e-3 as a string, so numbers may be strings.
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+Folder = Annotated[str, AfterValidator(_folder)]
 
 
 class Section(BaseModel):
-    """Cannot be changed, and takes no key that it does not know."""
+    """Is frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ModelConfig(Section):
-    """The network. `filters` and `bottleneck` of None are the builder's own widths."""
+    """The network; where `filters` or `bottleneck` is None, its builder's default is used."""
 
     name: str = "nano_u"
     input_size: Annotated[tuple[Count, Count], Field(strict=False)] = (60, 80)
@@ -51,38 +72,39 @@ class ModelConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """Ranges of the random changes to training images; 0 or False: none."""
+    """Ranges of the random changes to training images; 0 or False disables a change."""
 
     horizontal_flip: bool = True
     rotation: Annotated[NotNegative, Field(le=180)] = 0.0
-    brightness: Share = 0.1
-    contrast: Share = 0.0
-    saturation: Share = 0.0
+    brightness: Fraction = 0.1
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
     hue: Annotated[NotNegative, Field(le=0.5)] = 0.0
 
     @property
     def none(self) -> bool:
-        """Whether images are left as they are."""
+        """Whether images stay unchanged."""
         return not any(self.model_dump().values())
 
 
 class DataConfig(Section):
-    """Where images come from. `root` of None: scenes drawn by the project itself.
+    """Where images come from.
 
-    `ignore_value`: grey value in masks of pixels that are neither learnt nor scored; None:
-    there are none.
+    `root`: a folder, or None for scenes that the project draws itself. `ignore_value`: grey
+    value in masks of pixels that are neither learned nor scored, or None.
     """
 
-    root: str | None = None
+    root: AbsolutePath | None = None
     ignore_value: Annotated[int, Field(ge=0, le=255)] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
 class TrainingConfig(Section):
-    """The optimisation; `early_stopping_patience` of None: never stop early.
+    """The optimisation.
 
-    `quantization_aware`: round weights and activations as INT8 will; nano_u only. The
-    rounding begins after the share `quantization_start` of the epochs.
+    If `early_stopping_patience` is None, training never stops early. `quantization_aware`:
+    round weights and activations as INT8 will, nano_u only; activations from the fraction
+    `quantization_start` of the epochs on.
     """
 
     epochs: Count = 60
@@ -96,23 +118,23 @@ class TrainingConfig(Section):
     early_stopping_patience: Count | None = None
     early_stopping_monitor: Literal["val_miou", "redundancy"] = "val_miou"
     quantization_aware: bool = False
-    quantization_start: Annotated[Share, Field(lt=1)] = 0.75
+    quantization_start: Annotated[Fraction, Field(lt=1)] = 0.75
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class DistillationConfig(Section):
-    """The teacher, a run's folder or a .keras file, and how its answers are weighed.
+    """The teacher and the weight of its answers.
 
-    `teacher` of None: none.
+    `teacher`: a run's folder, a .keras file, or None.
     """
 
-    teacher: str | None = None
-    alpha: Share = 0.5
+    teacher: AbsolutePath | None = None
+    alpha: Fraction = 0.5
     temperature: Positive = 4.0
 
 
 class NasConfig(Section):
-    """The monitor. `probe_layers` of None: the model's probes."""
+    """The monitor. If `probe_layers` is None, it watches the model's probes."""
 
     enabled: bool = False
     monitor_frequency: Literal["epoch", "batch"] = "epoch"
@@ -125,7 +147,7 @@ class NasConfig(Section):
 
 
 class ExportConfig(Section):
-    """The file for a device. `format` of None: none."""
+    """The file for a device; if `format` is None, none is written."""
 
     format: Literal["int8"] | None = None
     tolerance: NotNegative = 1.0
@@ -133,16 +155,16 @@ class ExportConfig(Section):
 
 
 class PipelineConfig(Section):
-    """The teacher of `--pipeline`. `teacher_epochs` of None: its own configuration's."""
+    """The teacher of `--pipeline`; if `teacher_epochs` is None, its configuration decides."""
 
     teacher: str = "bu_net"
     teacher_epochs: Count | None = None
 
 
 class OutputConfig(Section):
-    """The run's folder. `folder` of None: runs/<model>-<date>-<time>."""
+    """The run's folder; if `folder` is None, runs/<model>-<date>-<time>."""
 
-    folder: str | None = None
+    folder: Folder | None = None
     predictions: Count = 6
 
 
@@ -159,7 +181,7 @@ class Config(Section):
     output: OutputConfig = OutputConfig()
 
     def to_yaml(self) -> str:
-        """Returns the text of a file that `read_config` reads back to an equal config."""
+        """Returns YAML that `read_config` reads back as an equal configuration."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -172,41 +194,46 @@ def read_config(
     """Resolves a run's configuration.
 
     Args:
-        path: The user's file; it holds only what it changes. Defaults to None: none.
-        overrides: {section: {key: value}} that beat the file.
+        path: The user's file, with the keys that it changes. Defaults to None: no file.
+        overrides: {section: {key: value}} that override the file.
         origin: Where these come from, for errors. Defaults to "command line".
 
     Returns:
-        The configuration, every key set.
+        The configuration, every key set. Folders of images and teachers are absolute paths;
+        `~` is expanded.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: A key is unknown, a value impossible, or the file is not YAML. One
-            line that names the file and every such key.
+        FileNotFoundError: The file does not exist.
+        ValueError: A key is unknown, a value is impossible, or the file is not YAML; the
+            message is one line that names the file and every such key.
     """
     values: dict = {}
     if path is not None:
         try:
-            values = read_values(Path(path), _UniqueKeys)
+            values = read_values(expanded(path), _UniqueKeys)
         except FileNotFoundError:
-            raise FileNotFoundError(f"Config file {path} is not there.") from None
+            raise FileNotFoundError(f"Config file {path} does not exist.") from None
         validate(values, source=str(path))
     overrides = overrides or {}
     validate(overrides, source=origin)
     name = _merge(values, overrides).get("model", {}).get("name", ModelConfig().name)
     shipped = CONFIGS / f"{name}.yaml"
-    # A name that no file ships for is refused, with what there is, where networks are built.
+    # An unknown name is refused where networks are built.
     defaults = read_values(shipped, _UniqueKeys) if shipped.is_file() else {}
     config = validate(_merge(_merge(defaults, values), overrides), source="configuration")
     if config.nas.enabled and not config.model.probes and config.nas.probe_layers is None:
-        # Probes are neutral, and a monitor without any would watch the one output channel.
+        # Without probes, the monitor would watch the single output channel.
         model = config.model.model_copy(update={"probes": DEFAULT_PROBES})
         config = config.model_copy(update={"model": model})
     return config
 
 
 def validate(values: Any, *, source: str) -> Config:
-    """Returns `values` as a Config, or says in one line what is wrong with them in `source`."""
+    """Returns values as a Config.
+
+    Raises:
+        ValueError: A value is impossible; the message is one line that begins with `source`.
+    """
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -215,15 +242,16 @@ def validate(values: Any, *, source: str) -> Config:
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """Says in words what pydantic found, naming the key and what was received."""
+    """Describes one error of pydantic's: the key, what was expected, what was received."""
     key = ".".join(str(part) for part in error["loc"]) or "file"
     if error["type"] == "extra_forbidden":
         known = _keys(error["loc"][:-1])
         close = difflib.get_close_matches(str(error["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
         return f"{key}: unknown key, {hint}"
-    expected = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: {expected}. Received: {error['input']!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    problem = f"{key}: {message[0].lower()}{message[1:]}"
+    return problem if "Received: " in problem else f"{problem}. Received: {error['input']!r}"
 
 
 def _keys(path: Sequence[Any]) -> list[str]:
@@ -235,10 +263,10 @@ def _keys(path: Sequence[Any]) -> list[str]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is given twice, where YAML would keep the last."""
+    """Refuses a duplicate key; plain YAML would use its last value."""
 
     def construct_mapping(self, node, deep=False):
-        """Returns the mapping of a node."""
+        """Returns a node's mapping."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -249,7 +277,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _merge(below: Mapping, above: Mapping) -> dict:
-    """Returns both, `above` winning key by key, section by section."""
+    """Returns both mappings in one; `above` overrides `below` key by key in each section."""
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

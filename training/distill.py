@@ -1,4 +1,4 @@
-"""A student taught by a trained teacher: its answers stand beside the masks."""
+"""A student that learns from a trained teacher's answers as well as from the masks."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from monitoring.records.run_files import MODEL, expanded
 from training.data import batches
 from training.images import Split
-from training.projection_check import load
+from training.model_files import load_model
 
 
 @keras.saving.register_keras_serializable("probe_zoo")
@@ -16,16 +17,16 @@ class DistillationLoss(keras.losses.Loss):
     """Weighs a teacher's answers against the masks.
 
     (1 - alpha) BCE(mask, sigmoid(student)) + alpha T^2 MSE(sigmoid(teacher / T),
-    sigmoid(student / T)). The factor T^2 keeps the second part's gradient at the size that it
-    has at T = 1. There is no softmax: over one channel it is always 1.
+    sigmoid(student / T)). The factor T^2 keeps the gradient of the second part at the size
+    that it has at T = 1. There is no softmax: over one channel it is always 1.
 
     Args:
-        alpha: Weight of the teacher, 0..1; 0 is the plain loss, to the bit. Defaults to 0.5.
-        temperature: T, over 0; higher softens the answers. Defaults to 4.
-        name: Of the loss.
+        alpha: Weight of the teacher, 0..1; 0 is exactly the plain loss. Defaults to 0.5.
+        temperature: T, above 0; a higher one softens the answers. Defaults to 4.
+        name: Name of the loss. Defaults to "distillation".
 
     Call arguments:
-        y_true: (batch, height, width, 2), mask and the teacher's logit.
+        y_true: (batch, height, width, 2), the mask and the teacher's logit.
         y_pred: (batch, height, width, 1), the student's logit.
 
     Example:
@@ -40,19 +41,19 @@ class DistillationLoss(keras.losses.Loss):
     def __init__(self, alpha: float = 0.5, temperature: float = 4.0, name: str = "distillation"):
         super().__init__(name=name, reduction="mean_with_sample_weight")
         if not 0 <= alpha <= 1:
-            raise ValueError(f"Expected alpha of 0 to 1. Received: {alpha}")
+            raise ValueError(f"Expected alpha from 0 to 1. Received: {alpha}")
         if not temperature > 0:
-            raise ValueError(f"Expected a temperature over 0. Received: {temperature}")
+            raise ValueError(f"Expected a temperature above 0. Received: {temperature}")
         self.alpha, self.temperature = alpha, temperature
 
     def call(self, y_true, y_pred):
-        """Returns the loss of each pixel, (batch, height, width)."""
+        """Returns each pixel's loss, (batch, height, width)."""
         hard = keras.losses.binary_crossentropy(y_true[..., :1], y_pred, from_logits=True)
         if not self.alpha:
             return hard
-        taught = ops.sigmoid(ops.cast(y_true[..., 1:], y_pred.dtype) / self.temperature)
-        said = ops.sigmoid(y_pred / self.temperature)
-        soft = ops.mean(ops.square(taught - said), axis=-1)
+        teacher = ops.sigmoid(ops.cast(y_true[..., 1:], y_pred.dtype) / self.temperature)
+        student = ops.sigmoid(y_pred / self.temperature)
+        soft = ops.mean(ops.square(teacher - student), axis=-1)
         return (1 - self.alpha) * hard + self.alpha * self.temperature**2 * soft
 
     def get_config(self):
@@ -62,22 +63,22 @@ class DistillationLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("probe_zoo")
 class MaskIoU(keras.metrics.BinaryIoU):
-    """BinaryIoU of the first channel of `y_true`, the mask."""
+    """BinaryIoU on the first channel of `y_true`, the mask."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Counts a batch."""
+        """Adds a batch."""
         return super().update_state(y_true[..., :1], y_pred, sample_weight)
 
 
 class Answers:
-    """A teacher's logits for the images of a split, frozen and in inference mode.
+    """A frozen teacher's logits for the images of a split, in inference mode.
 
     Args:
-        teacher: From images to logits (batch, height, width, 1).
-        split: Its images.
-        fixed: Whether they are seen as they are, so that one pass answers for all epochs;
-            else each batch is answered as it comes, augmented.
-        batch_size: Images at a time. Defaults to 16.
+        teacher: A model from images to logits (batch, height, width, 1).
+        split: The images.
+        fixed: Whether the images are never augmented, so that one pass serves all epochs;
+            else the teacher sees each augmented batch.
+        batch_size: Images per batch of that pass. Defaults to 16.
     """
 
     def __init__(self, teacher: keras.Model, split: Split, *, fixed: bool, batch_size: int = 16):
@@ -87,7 +88,7 @@ class Answers:
             self.logits = teacher.predict(batches(split, batch_size), verbose=0)
 
     def __call__(self, images, index):
-        """Returns logits of scaled images, the split's `index`-th."""
+        """Returns the logits of scaled images; `index` holds their positions in the split."""
         import tensorflow as tf
 
         if self.logits is None:
@@ -96,33 +97,33 @@ class Answers:
 
 
 def read_teacher(path: str | Path, student: keras.Model) -> keras.Model:
-    """Loads a teacher: a run's folder or a .keras file, with probes or without.
+    """Loads a teacher, with probes or without.
 
     Args:
-        path: The folder, or the file.
-        student: Whose input and output it must have.
+        path: A run's folder or a .keras file.
+        student: The model that has the same input and output.
 
     Returns:
         The teacher, not trainable.
 
     Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It cannot be loaded, or is of another input or output.
+        FileNotFoundError: It does not exist.
+        ValueError: It cannot be loaded, or has another input or output.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"Teacher {path} is not there: give a run's folder or a .keras file."
+            f"Teacher {path} does not exist: give a run's folder or a .keras file."
         )
-    file = path / "model.keras" if path.is_dir() else path
+    file = path / MODEL if path.is_dir() else path
     if not file.is_file():
-        raise FileNotFoundError(f"Teacher {path} holds no model.keras: its training did not end.")
-    teacher = load(file)
-    for what in ("input_shape", "output_shape"):
-        found, expected = getattr(teacher, what, None), getattr(student, what)
-        if found != expected:
+        raise FileNotFoundError(f"Teacher {path} holds no {MODEL}: its training did not end.")
+    teacher = load_model(file)
+    for name in ("input_shape", "output_shape"):
+        shape, expected = getattr(teacher, name, None), getattr(student, name)
+        if shape != expected:
             raise ValueError(
-                f"Teacher {path} has {what} {found}, the student {expected}: they must be the same"
+                f"Teacher {path} has {name} {shape}, the student {expected}: they must be the same"
             )
     teacher.trainable = False
     return teacher

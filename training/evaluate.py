@@ -1,4 +1,4 @@
-"""How well a network segments a split: numbers, and a picture to look at."""
+"""How well a network segments a split: scores, and a picture of predictions."""
 
 import json
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4
 HEADINGS = ("input", "mask", "prediction", "errors")
 
-THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # of the probability
+THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # on the probability
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores over all pixels of a split together, at a probability of 0.5.
+    """Scores over all pixels of a split together, with a threshold of 0.5 on the probability.
 
     Attributes:
         miou: Mean of foreground and background IoU, 0..1.
         foreground_iou: Intersection over union of the foreground, 0..1.
         f1: Harmonic mean of precision and recall, 0..1; the Dice score.
-        f05: F score that weighs precision twice as much as recall.
-        f2: F score that weighs recall twice as much as precision.
-        precision: Share of the predicted foreground that is foreground; nan where none
-            is predicted.
-        recall: Share of the foreground that is predicted; nan where there is none.
-        images: Images evaluated.
+        f05: F score that weights precision twice as much as recall.
+        f2: F score that weights recall twice as much as precision.
+        precision: Fraction of the predicted foreground that is foreground; nan if none is
+            predicted.
+        recall: Fraction of the foreground that is predicted; nan if there is none.
+        images: Number of images.
     """
 
     miou: float
@@ -52,7 +52,7 @@ def logits(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray
 
 
 def predict(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
-    """Returns where the model sees foreground, (images, height, width, 1) of bool."""
+    """Returns where the model predicts foreground, (images, height, width, 1), bool."""
     return logits(model, split, batch_size) >= 0.0
 
 
@@ -61,7 +61,8 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
 
     Args:
         predicted: (images, height, width, 1), true or 1 where foreground is predicted.
-        masks: The same shape, true or 1 where it is, IGNORED where it does not count.
+        masks: The same shape, true or 1 for foreground, IGNORED for pixels that are not
+            scored.
 
     Returns:
         The scores; nan where undefined.
@@ -101,24 +102,24 @@ def sweep(scores: np.ndarray, masks: np.ndarray) -> list[dict[str, float]]:
 
     Args:
         scores: Logits, (images, height, width, 1).
-        masks: As of `evaluate`.
+        masks: As for `evaluate`.
 
     Returns:
-        A row a threshold: threshold, miou, f1, precision, recall; nan where undefined.
+        One row per threshold: threshold, miou, f1, precision, recall; nan where undefined.
     """
     rows = []
     for threshold in THRESHOLDS:
-        found = evaluate(scores >= np.log(threshold / (1 - threshold)), masks)
-        row = {name: getattr(found, name) for name in ("miou", "f1", "precision", "recall")}
+        scored = evaluate(scores >= np.log(threshold / (1 - threshold)), masks)
+        row = {name: getattr(scored, name) for name in ("miou", "f1", "precision", "recall")}
         rows.append({"threshold": threshold, **row})
     return rows
 
 
 def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Returns each image's IoU of the foreground, (images,).
+    """Returns each image's foreground IoU, (images,).
 
-    Where a mask is empty: 1 if nothing is predicted either, else 0. Where it is ignored
-    whole: nan.
+    It is 1 where mask and prediction are both empty, 0 where only the mask is, and nan where
+    all of the mask is ignored.
 
     Example:
         >>> masks = np.array([[[[1], [1]]], [[[0], [0]]]])
@@ -133,14 +134,14 @@ def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def spread(ious: np.ndarray) -> dict[str, float]:
-    """Returns worst, 5th, 25th, 50th, 75th and 95th percentile of images' IoU, and the mean."""
+    """Returns the minimum, 5th, 25th, 50th, 75th and 95th percentile and mean of images' IoU."""
     names = ("worst", "p5", "p25", "median", "p75", "p95")
     values = np.nanpercentile(ious, (0, 5, 25, 50, 75, 95))
     return dict(zip(names, map(float, values), strict=True)) | {"mean": float(np.nanmean(ious))}
 
 
 def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
-    """Writes the scores, and whatever else is given, as JSON; undefined is null."""
+    """Writes the scores and any further values as JSON; undefined is null."""
     write_values(path, asdict(evaluation) | more)
 
 
@@ -152,15 +153,15 @@ def write_values(path: Path, values: Mapping) -> None:
 
 
 def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int) -> None:
-    """Draws `count` images, evenly spread over the split, a row each, as PNG.
+    """Draws `count` images, evenly spread over the split, one row per image, as PNG.
 
-    The last column shows what is missed in blue and what is falsely seen in red; what is
-    ignored is grey in the masks.
+    In the last column, missed foreground is blue and falsely predicted foreground red;
+    ignored pixels are grey in the masks.
     """
     from PIL import Image, ImageDraw
 
-    chosen = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
-    rows = [_row(split.images[i], split.masks[i], predicted[i].astype(bool)) for i in chosen]
+    indices = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
+    rows = [_row(split.images[i], split.masks[i], predicted[i].astype(bool)) for i in indices]
     height, width = rows[0].shape[:2]
     heading = 16
     canvas = Image.new("RGB", (width, heading + len(rows) * (height + MARGIN)), "white")
@@ -189,7 +190,7 @@ def _row(image: np.ndarray, mask: np.ndarray, predicted: np.ndarray) -> np.ndarr
 
 
 def _defined(value):
-    """Returns nested values with None in the place of nan."""
+    """Returns nested values with nan replaced by None."""
     if isinstance(value, dict):
         return {name: _defined(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -198,7 +199,7 @@ def _defined(value):
 
 
 def _counted(predicted: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Returns what is predicted, foreground, and background, as bool; ignored is neither."""
+    """Returns prediction, foreground and background as bool; ignored pixels are neither."""
     return predicted.astype(bool), masks == 1, masks == 0
 
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from models.quantization import folded, is_quantization_aware
-from training.console import quiet_start
+from monitoring.command_line import quiet_start
 
 # Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
 MICROCONTROLLER_OPERATORS = frozenset(
@@ -185,7 +185,7 @@ def interpreter_of(content: bytes):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
     except ImportError:
         raise ValueError(
-            "Running an INT8 file needs ai-edge-litert: pip install 'probe-zoo[edge]'"
+            "Running an INT8 file needs ai-edge-litert: pip install ai-edge-litert"
         ) from None
     interpreter = Interpreter(
         model_content=content,

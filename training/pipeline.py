@@ -1,214 +1,229 @@
 """From nothing to a file for a microcontroller: teacher, distilled student, INT8, one report."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from models import MODELS
-from monitoring.analysis.advice import Cost
-from monitoring.records.files import read_values, whole_file
-from monitoring.records.reading import read_run
-from monitoring.report.page import environment, stages_beside
-from training.config import Config, read_config
-from training.export import DATA_RAM
+from monitoring.records.files import DamagedFileError, read_values, whole_file
+from monitoring.records.run_files import (
+    CONFIG,
+    INT8_REFUSED,
+    PIPELINE_SETTINGS,
+    claim_folder,
+    claim_new_folder,
+)
+from training.config import Config, read_config, validate
 from training.fit import fit
-from training.run import build, prepare, read_resumed
-from training.stages import Stages
+from training.images import Splits
+from training.pipeline_report import write_pipeline_report
+from training.run import (
+    RUNS,
+    Run,
+    build,
+    check_model_name,
+    checked_model,
+    prepare,
+    read_resumed,
+    write_missing_cost,
+)
+from training.splits import read_config_splits
 
 TEACHER, STUDENT, AWARE = "teacher", "student", "student_aware"
-SETTINGS = "pipeline.yaml"
 
 
 @dataclass(frozen=True)
-class Network:
-    """A row of the pipeline's report.
+class Pipeline:
+    """A pipeline that is checked, and owns its folder.
 
     Attributes:
-        name: Of the step.
-        miou: On the test split.
-        f1: On the test split.
-        parameters: All weights.
-        macs: Multiply-adds an image.
-        file_bytes: Of what is kept of it.
-        memory: Working memory in INT8: exact where it is known, else an estimate; None for
-            a float network.
-        fits: Whether that is within 320 KB; None for a float network.
+        folder: Its folder; each step is a run in a sub-folder with the step's name.
+        steps: {name of a step: its configuration}, in order.
+        splits: The images of all steps, if they are decoded already.
     """
 
-    name: str
-    miou: float
-    f1: float
-    parameters: int
-    macs: int
-    file_bytes: int
-    memory: int | None = None
-    fits: bool | None = None
+    folder: Path
+    steps: Mapping[str, Config]
+    splits: Splits | None = None
+
+    def prepare(self, step: str) -> Run | None:
+        """Prepares a step, which may continue a run that was stopped.
+
+        Returns:
+            The run; None if the step has finished.
+
+        Raises:
+            ValueError: As for `training.run.prepare`.
+            OSError: As for `training.run.prepare`.
+        """
+        folder, config = self.folder / step, self.steps[step]
+        if (folder / CONFIG).is_file() and read_resumed(folder) is None:
+            write_missing_cost(folder, build(config))  # older versions wrote none
+            return None
+        output = config.output.model_copy(update={"folder": str(folder)})
+        config = config.model_copy(update={"output": output})
+        return prepare(config, resume=True, splits=self.splits)
+
+    def train(self, step: str, run: Run | None, *, verbose: int = 1) -> None:
+        """Trains a step that is prepared; one that has finished is only mentioned.
+
+        Raises:
+            DamagedFileError: A file of a run that was stopped is damaged.
+            OSError: A result cannot be written.
+        """
+        if run is None:
+            if verbose:
+                print(f"{step}: has finished, in {self.folder / step}")
+            return
+        if verbose:
+            print(f"{step}:")
+        fit(run, verbose=verbose)
+
+    def is_refused(self) -> bool:
+        """Returns whether the INT8 file of a step was refused."""
+        return any((self.folder / step / INT8_REFUSED).is_file() for step in self.steps)
+
+    def report(self, *, verbose: int = 1) -> None:
+        """Writes pipeline.json and report.html, once all steps have finished."""
+        table = write_pipeline_report(self.folder, list(self.steps))
+        if verbose:
+            print(table)
+            print(f"Results are in {self.folder}: report.html, pipeline.json")
 
 
 def run_pipeline(
-    path: str | Path | None,
-    overrides: Mapping[str, Mapping],
-    *,
-    verbose: int = 1,
+    path: str | Path | None, overrides: Mapping[str, Mapping[str, Any]], *, verbose: int = 1
 ) -> Path:
     """Trains a teacher, teaches a student, exports it to INT8, and reports on all of them.
 
-    With `training.quantization_aware` a second student learns the same with the rounding of
-    INT8, and is exported beside the first.
-
-    Each step is a run in a folder of its own. One that has ended is not run again; one that
-    was killed goes on, and gives what it would have given.
+    With `training.quantization_aware`, a second student is trained with the rounding of INT8
+    and exported beside the first. A step that has finished is not run again; one that was
+    killed continues, and ends as if it had never been stopped.
 
     Args:
-        path: The user's configuration, of the student; its section `pipeline` names the
-            teacher. Defaults to None: none.
-        overrides: As of `training.config.read_config`. Data, seed, epochs, probes and
+        path: The student's configuration file; its section `pipeline` names the teacher.
+            None: no file.
+        overrides: As for `training.config.read_config`. Data, seed, epochs, probes and
             monitoring apply to both trainings.
-        verbose: As of `training.fit.train`. Defaults to 1.
+        verbose: As for `train`. Defaults to 1.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: As `training.fit.train`; or the folder holds a pipeline of other settings.
-        OSError: As `training.fit.train`.
+        ValueError: As for `train`; or the folder holds a pipeline with other settings.
+        OSError: As for `train`.
+    """
+    pipeline = prepare_pipeline(path, overrides)
+    for step in pipeline.steps:
+        pipeline.train(step, pipeline.prepare(step), verbose=verbose)
+    pipeline.report(verbose=verbose)
+    return pipeline.folder
+
+
+def prepare_pipeline(
+    path: str | Path | None, overrides: Mapping[str, Mapping[str, Any]]
+) -> Pipeline:
+    """Checks a pipeline's settings, and claims its folder; arguments as for `run_pipeline`.
+
+    Raises:
+        ValueError: A setting is impossible, or the folder holds something else.
+        OSError: A file does not exist, or the folder cannot be written.
     """
     student = read_config(path, overrides)
-    folder = Path(student.output.folder or f"runs/pipeline-{datetime.now():%Y%m%d-%H%M%S}")
     if student.distillation.teacher is not None:
-        raise ValueError("--pipeline trains its own teacher: leave --distill-from out")
-    if student.model.name not in MODELS:
-        raise ValueError(f"Unknown model '{student.model.name}'. Known: {', '.join(MODELS)}.")
-    teacher = _teacher(student, overrides)
-    export = student.export.model_copy(update={"format": "int8"})
-    distillation = student.distillation.model_copy(update={"teacher": str(folder / TEACHER)})
-    student = student.model_copy(update={"export": export, "distillation": distillation})
+        raise ValueError("--pipeline trains its own teacher: omit --distill-from")
+    check_model_name(student.model.name)
+    steps = dict(_steps(student, _teacher(student, overrides)))
+    for config in steps.values():
+        checked_model(config)
+    output, splits = student.output.folder, None
+    if output is None or not (Path(output) / PIPELINE_SETTINGS).is_file():
+        splits = read_config_splits(student)
+    folder = _claim(output, steps)
+    teacher = str((folder / TEACHER).absolute())
+    for step in steps.keys() - {TEACHER}:
+        distillation = steps[step].distillation.model_copy(update={"teacher": teacher})
+        steps[step] = steps[step].model_copy(update={"distillation": distillation})
+    return Pipeline(folder, steps, splits)
+
+
+def _steps(student: Config, teacher: Config) -> Iterator[tuple[str, Config]]:
+    """Yields each step's name and configuration, the students' teacher left open."""
+    yield TEACHER, teacher
+    student = student.model_copy(
+        update={"export": student.export.model_copy(update={"format": "int8"})}
+    )
     plain = student.training.model_copy(update={"quantization_aware": False})
-    steps = {TEACHER: teacher, STUDENT: student.model_copy(update={"training": plain})}
+    yield STUDENT, student.model_copy(update={"training": plain})
     if student.training.quantization_aware:
-        build(student)  # or says that this network cannot
-        steps[AWARE] = student
-    _claim(folder, steps)
-    for name, config in steps.items():
-        if (folder / name / "config.yaml").is_file() and read_resumed(folder / name) is None:
-            if verbose:
-                print(f"{name}: is there, in {folder / name}")
-            continue
-        if verbose:
-            print(f"{name}:")
-        output = config.output.model_copy(update={"folder": str(folder / name)})
-        fit(prepare(config.model_copy(update={"output": output}), resume=True), verbose=verbose)
-    networks = _networks(folder, steps)
-    _write(folder, networks, list(steps))
-    if verbose:
-        print(table(networks))
-        print(f"Results are in {folder}: report.html, pipeline.json")
-    return folder
+        yield AWARE, student
 
 
-def table(networks: Sequence[Network]) -> str:
-    """Returns the networks as text."""
-    heads = ("mIoU", 7), ("F1", 7), ("parameters", 11), ("multiply-adds", 14), ("file", 10)
-    room = max(len(one.name) for one in networks)
-    lines = [" ".join([" " * room, *(f"{head:>{room}}" for head, room in heads), " memory"])]
-    for one in networks:
-        memory = "" if one.memory is None else f"{one.memory:,} bytes"
-        if one.fits is not None:
-            memory += ", fits in 320 KB" if one.fits else ", does not fit in 320 KB"
-        lines.append(
-            f"{one.name:{room}} {one.miou:7.4f} {one.f1:7.4f} {one.parameters:11,} {one.macs:14,} "
-            f"{one.file_bytes:10,}  {memory}".rstrip()
-        )
-    return "\n".join(lines)
-
-
-def _teacher(student: Config, overrides: Mapping[str, Mapping]) -> Config:
+def _teacher(student: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:
     """Returns the teacher's configuration: its own defaults, the student's data and seed."""
     settings = student.pipeline
-    given = {section: dict(values) for section, values in overrides.items()}
-    given["model"] = {
+    values = {section: dict(keys) for section, keys in overrides.items()}
+    values["model"] = {
         "name": settings.teacher,
         "probes": student.model.probes,
         "input_size": student.model.input_size,
     }
-    given["data"] = student.data.model_dump()
-    given.setdefault("training", {}).setdefault("seed", student.training.seed)
+    values["data"] = student.data.model_dump()
+    values.setdefault("training", {}).setdefault("seed", student.training.seed)
     if settings.teacher_epochs is not None:
-        given["training"].setdefault("epochs", settings.teacher_epochs)
-    given["nas"] = {"enabled": student.nas.enabled}
-    given["training"].pop("quantization_aware", None)
+        values["training"].setdefault("epochs", settings.teacher_epochs)
+    values["nas"] = {"enabled": student.nas.enabled}
+    values["training"].pop("quantization_aware", None)
     for section in ("distillation", "export", "output", "pipeline"):
-        given.pop(section, None)
-    return read_config(None, given)
+        values.pop(section, None)
+    return read_config(None, values)
 
 
-def _claim(folder: Path, steps: Mapping[str, Config]) -> None:
-    """Makes the folder this pipeline's own, or says that it is another's."""
-    wanted = {
-        name: config.model_dump(mode="json", exclude={"output": {"folder"}})
-        for name, config in steps.items()
+def _claim(output: str | None, steps: Mapping[str, Config]) -> Path:
+    """Returns a folder that is this pipeline's own: a new one, or the one to resume.
+
+    Raises:
+        ValueError: It holds a pipeline with other settings, or something else.
+        OSError: It cannot be written.
+    """
+    if output is None:
+        folder = claim_new_folder(RUNS, f"pipeline-{datetime.now():%Y%m%d-%H%M%S}")
+    else:
+        folder = Path(output)
+        if (folder / PIPELINE_SETTINGS).is_file():
+            _check_same_settings(folder, steps)
+            return folder
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"Output folder {folder} is not empty, and holds no pipeline.")
+        claim_folder(folder)
+    with whole_file(folder / PIPELINE_SETTINGS) as draft:
+        values = {step: _comparable(config) for step, config in steps.items()}
+        draft.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def _check_same_settings(folder: Path, steps: Mapping[str, Config]) -> None:
+    path = folder / PIPELINE_SETTINGS
+    values = read_values(path)
+    if not isinstance(values, dict):
+        raise DamagedFileError(f"{path}: expected a mapping of steps")
+    stored = {
+        step: _comparable(validate(settings, source=f"{path}: {step}"))
+        for step, settings in values.items()
     }
-    settings = folder / SETTINGS
-    if settings.is_file():
-        if read_values(settings) != wanted:
-            raise ValueError(
-                f"Output folder {folder} holds a pipeline of other settings ({SETTINGS}). "
-                "Choose another one, or give the same settings to go on with it."
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"Output folder {folder} is not empty, and holds no pipeline.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(settings) as draft:
-        draft.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    if stored != {step: _comparable(config) for step, config in steps.items()}:
+        raise ValueError(
+            f"Output folder {folder} holds a pipeline with other settings "
+            f"({PIPELINE_SETTINGS}). Choose another one, or repeat the same settings to resume it."
+        )
 
 
-def _networks(folder: Path, steps: Mapping[str, Config]) -> list[Network]:
-    """Returns each step's float network, and its INT8 file where there is one."""
-    found = []
-    for name, config in steps.items():
-        scores = json.loads((folder / name / "evaluation.json").read_text(encoding="utf-8"))
-        cost: Cost = Stages(config, {}).cost({})
-        size = (folder / name / "model.keras").stat().st_size
-        found.append(Network(name, scores["miou"], scores["f1"], cost.parameters, cost.macs, size))
-        if config.export.format is not None:
-            found.append(_int8(folder / name))
-    return found
-
-
-def _int8(run: Path) -> Network:
-    made = json.loads((run / "export.json").read_text(encoding="utf-8"))
-    memory = made["arena_estimate"] if made["arena_bytes"] is None else made["arena_bytes"]
-    return Network(
-        f"{run.name}, INT8" + (" (refused)" if made["refused"] else ""),
-        made["int8_scores"]["miou"],
-        made["int8_scores"]["f1"],
-        made["parameters"],
-        made["macs"],
-        made["file_bytes"],
-        memory,
-        memory <= DATA_RAM,
+def _comparable(config: Config) -> dict[str, Any]:
+    """Returns a step's settings without the paths that follow from the pipeline's folder."""
+    return config.model_dump(
+        mode="json", exclude={"output": {"folder"}, "distillation": {"teacher"}}
     )
-
-
-def _write(folder: Path, networks: Sequence[Network], steps: Sequence[str]) -> None:
-    """Writes pipeline.json and report.html."""
-    stages = stages_beside(
-        {
-            name: read_run(folder / name).last
-            for name in steps
-            if (folder / name / "monitor.jsonl").is_file()
-        }
-    )
-    monitored = [name for name in steps if (folder / name / "report.html").is_file()]
-    rows = [vars(one) for one in networks]
-    with whole_file(folder / "pipeline.json") as draft:
-        draft.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    page = environment().get_template("pipeline.html")
-    text = page.render(networks=networks, stages=stages, names=steps, monitored=monitored)
-    with whole_file(folder / "report.html") as draft:
-        draft.write_text(text, encoding="utf-8")

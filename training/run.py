@@ -1,34 +1,42 @@
 """A run before its training: everything checked and built, and a folder for the results."""
 
 import importlib.util
-import itertools
-import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import keras
 
 from models import MODELS, quantization_aware
+from models.cost import model_cost
 from monitoring import NASMonitorCallback
 from monitoring.records.files import whole_file
+from monitoring.records.run_files import (
+    CHECKPOINT,
+    CONFIG,
+    COST,
+    EVALUATION,
+    INT8_REFUSED,
+    LAST,
+    PIPELINE_SETTINGS,
+    claim_folder,
+    claim_new_folder,
+    clear_unfinished_run,
+    expanded,
+    is_marked,
+    mark_folder,
+)
 from monitoring.taps.watched import Watched
-from training.checkpoint import LAST
+from training.compilation import compile_model
 from training.config import Config, read_config
 from training.data import draw_images
-from training.distill import DistillationLoss, MaskIoU, read_teacher
-from training.images import Splits, read_splits
-from training.synthetic import HEIGHT, WIDTH, synthetic_splits
+from training.distill import read_teacher
+from training.evaluate import write_values
+from training.images import Splits
+from training.splits import read_config_splits
 
-# A logit of 0 is a probability of 0.5.
-METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": "miou"}
-RESULTS = (
-    *("config.yaml", "checkpoint", "model.keras", "history.csv", "evaluation.json"),
-    *("predictions.png", "monitor.csv", "monitor.jsonl", "tensorboard", "arrays"),
-    *("window", "teacher", "report.html", "advice.json", "advised.yaml", "export.json"),
-    *("model_int8.tflite", "model_int8.refused.tflite", "model_int8.h"),
-)
+COSTS = ("parameters", "trainable", "macs", "weight_bytes", "peak_activation_bytes", "peak_layer")
+RUNS = Path("runs")  # where folders without a name of the user's go
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,13 @@ class Run:
     """Everything checked and built, nothing trained yet.
 
     Attributes:
-        config: Every key resolved.
+        config: The configuration, every key set.
         splits: Decoded images.
         model: Compiled.
-        folder: Exists, and holds config.yaml.
+        folder: This run's own; it holds config.yaml and cost.json.
         monitor: The callback that measures, or None.
-        teacher: Whose answers the model is taught, or None.
-        missing: What could not be written while training; `fit` fills it.
+        teacher: The model whose answers are taught, or None.
+        missing: What could not be written during the training; `fit` fills it.
     """
 
     config: Config
@@ -55,51 +63,153 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps per epoch."""
         return _steps(self.config, self.splits)
+
+    def is_refused(self) -> bool:
+        """Returns whether the run's INT8 file was refused."""
+        return (self.folder / INT8_REFUSED).is_file()
 
 
 def read_resumed(folder: str | Path) -> Config | None:
     """Reads the configuration of a run that was stopped.
 
     Returns:
-        The configuration, with the folder as its output; None where the run has finished.
+        The configuration, with the folder as its output; None if the run has finished.
 
     Raises:
-        FileNotFoundError: The folder is no run's.
+        FileNotFoundError: The folder does not hold a run.
         ValueError: It holds a pipeline, or its configuration is damaged.
     """
-    folder = Path(folder)
-    if (folder / "pipeline.yaml").is_file():
-        raise ValueError(f"{folder} holds a pipeline: give its own command again, and it goes on")
-    settings = folder / "config.yaml"
+    folder = expanded(folder)
+    if (folder / PIPELINE_SETTINGS).is_file():
+        raise ValueError(f"{folder} holds a pipeline: repeat its own command to resume it")
+    settings = folder / CONFIG
     if not settings.is_file():
-        raise FileNotFoundError(f"{folder} is no run of train.py: config.yaml is not there")
+        reason = f"it has no {CONFIG}"
+        if is_marked(folder):
+            reason += f": it was stopped before it began; remove {folder} and start again"
+        raise FileNotFoundError(f"{folder} is not a run of train.py: {reason}")
     config = read_config(settings, {"output": {"folder": str(folder)}})
-    if (folder / "evaluation.json").is_file() and not (folder / "checkpoint" / LAST).is_file():
+    if (folder / EVALUATION).is_file() and not has_checkpoint(folder):
         return None
     return config
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Returns whether a run's folder holds a checkpoint."""
+    return (folder / CHECKPOINT / LAST).is_file()
+
+
 def prepare(
-    config: Config, nas_callback: NASMonitorCallback | None = None, *, resume: bool = False
+    config: Config,
+    nas_callback: NASMonitorCallback | None = None,
+    *,
+    resume: bool = False,
+    splits: Splits | None = None,
 ) -> Run:
-    """Checks everything that can fail, and then makes the run's folder.
+    """Checks everything that can fail, and then claims the run's folder.
 
     Args:
-        config: Every key resolved.
-        nas_callback: A monitor to use as it is given. Defaults to None: the configuration's.
-        resume: Whether the output folder may hold this run already, and is gone on with.
+        config: The configuration, every key set.
+        nas_callback: A monitor to use as it is. Defaults to None: the configuration's.
+        resume: Whether the output folder may hold this run already, which is then resumed.
             Defaults to False.
+        splits: The configuration's images, if they are decoded. Defaults to None.
 
     Raises:
-        ValueError: As `train`.
-        OSError: As `train`.
+        ValueError: As for `train`.
+        OSError: As for `train`.
     """
-    if config.model.name not in MODELS:
-        raise ValueError(f"Unknown model '{config.model.name}'. Known: {', '.join(MODELS)}.")
+    keras.utils.set_random_seed(config.training.seed)
+    model = checked_model(config)
+    teacher = None
+    if config.distillation.teacher is not None:
+        teacher = read_teacher(config.distillation.teacher, model)
+    splits = splits or read_config_splits(config)
+    compile_model(model, config, steps=config.training.epochs * _steps(config, splits))
+    folder = _claim(config, resume=resume)
+    monitor = nas_callback
+    if monitor is None and config.nas.enabled:
+        monitor = _monitor(config, splits, folder)
+    run = Run(config, splits, model, folder, monitor, teacher)
+    try:
+        if not has_checkpoint(folder):  # else `fit` does it, if the checkpoint is one of ours
+            write_missing_settings(run)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    return run
+
+
+def write_missing_settings(run: Run) -> None:
+    """Writes the marker, config.yaml and cost.json into a run's own folder, unless they exist.
+
+    config.yaml does not name the folder, so that it can be given to --config again.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    mark_folder(run.folder)
+    if not (run.folder / CONFIG).exists():
+        output = run.config.output.model_copy(update={"folder": None})
+        text = run.config.model_copy(update={"output": output}).to_yaml()
+        with whole_file(run.folder / CONFIG) as draft:
+            draft.write_text(text, encoding="utf-8")
+    write_missing_cost(run.folder, run.model)
+
+
+def write_missing_cost(folder: Path, model: keras.Model) -> None:
+    """Writes a run's cost.json, unless it exists."""
+    if not (folder / COST).exists():
+        cost = model_cost(model)
+        write_values(folder / COST, {name: getattr(cost, name) for name in COSTS})
+
+
+def checked_model(config: Config) -> keras.Model:
+    """Checks a configuration as far as that is possible without images.
+
+    Returns:
+        The network that it describes.
+
+    Raises:
+        ValueError: Settings contradict each other, a package is missing, the network cannot
+            be built, or a layer cannot be watched.
+    """
+    _check_settings(config)
+    model = build(config)
+    if config.nas.probe_layers is not None:
+        Watched(model, config.nas.probe_layers)
+    return model
+
+
+def build(config: Config) -> keras.Model:
+    """Builds the network that a configuration describes.
+
+    Raises:
+        ValueError: Its widths or its input size are impossible, or it does not support
+            quantisation-aware training.
+    """
+    settings = config.model
+    check_model_name(settings.name)
+    widths: dict = {"filters": settings.filters, "bottleneck": settings.bottleneck}
+    shape = (*settings.input_size, 3)
+    model = MODELS[settings.name](
+        shape,
+        enable_probes=settings.probes,
+        **{name: width for name, width in widths.items() if width is not None},
+    )
+    return quantization_aware(model) if config.training.quantization_aware else model
+
+
+def check_model_name(name: str) -> None:
+    """Raises a ValueError for a network that the zoo does not have."""
+    if name not in MODELS:
+        raise ValueError(f"Unknown model '{name}'. Known: {', '.join(MODELS)}.")
+
+
+def _check_settings(config: Config) -> None:
+    """Raises a ValueError for settings that contradict each other or lack a package."""
+    check_model_name(config.model.name)
     if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
-        raise ValueError("export.format: int8 needs ai-edge-litert: pip install 'probe-zoo[edge]'")
+        raise ValueError("export.format: int8 needs ai-edge-litert: pip install ai-edge-litert")
     nas, epochs = config.nas, config.training.epochs
     if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
         raise ValueError(
@@ -113,92 +223,11 @@ def prepare(
                 "training.early_stopping_monitor: redundancy needs nas.enabled and "
                 "nas.log_frequency of 1: an epoch that is not measured counts as no progress"
             )
-    keras.utils.set_random_seed(config.training.seed)
-    model = build(config)
-    teacher = None
-    if config.distillation.teacher is not None:
-        teacher = read_teacher(config.distillation.teacher, model)
-    splits = _read(config)
-    _compile(model, config, steps=config.training.epochs * _steps(config, splits))
-    folder = _resumed_folder(config) if resume else _folder(config)
-    if config.nas.probe_layers is not None:
-        Watched(model, config.nas.probe_layers)
-    monitor = nas_callback
-    if monitor is None and config.nas.enabled:
-        monitor = _monitor(config, splits, folder)
-    try:
-        write_settings(config, folder)
-    except OSError as error:
-        raise OSError(f"Output folder {folder} cannot be written: {error.strerror}") from error
-    return Run(config, splits, model, folder, monitor, teacher)
-
-
-def write_settings(config: Config, folder: Path) -> None:
-    """Writes config.yaml, without the folder, so that it can be given to --config again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    output = config.output.model_copy(update={"folder": None})
-    with whole_file(folder / "config.yaml") as draft:
-        draft.write_text(config.model_copy(update={"output": output}).to_yaml(), encoding="utf-8")
-
-
-def build(config: Config) -> keras.Model:
-    """Builds the network that a configuration describes.
-
-    Raises:
-        ValueError: Its widths or its input size are impossible, or it cannot be trained
-            quantisation-aware.
-    """
-    settings = config.model
-    widths: dict[str, Any] = {
-        name: value
-        for name, value in (("filters", settings.filters), ("bottleneck", settings.bottleneck))
-        if value is not None
-    }
-    shape = (*settings.input_size, 3)
-    model = MODELS[settings.name](shape, enable_probes=settings.probes, **widths)
-    return quantization_aware(model) if config.training.quantization_aware else model
-
-
-def _read(config: Config) -> Splits:
-    size = config.model.input_size
-    if config.data.root is not None:
-        return read_splits(config.data.root, size, config.data.ignore_value)
-    if size != (HEIGHT, WIDTH):
-        raise ValueError(
-            f"model.input_size: the embedded scenes are {HEIGHT}x{WIDTH}; other sizes need "
-            f"data.root (--data). Received: {size[0]}x{size[1]}"
-        )
-    return synthetic_splits()
 
 
 def _steps(config: Config, splits: Splits) -> int:
-    """Returns the optimizer steps of an epoch."""
+    """Returns the optimizer steps per epoch."""
     return -(-len(splits.train) // config.training.batch_size)
-
-
-def _compile(model: keras.Model, config: Config, *, steps: int) -> None:
-    """Sets loss on logits, AdamW, and mIoU pooled over both classes."""
-    training = config.training
-    rate = training.learning_rate
-    if training.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    compile_for_masks(model, keras.optimizers.AdamW(rate, weight_decay=training.weight_decay))
-    settings = config.distillation
-    if settings.teacher is not None:
-        model.compile(
-            model.optimizer,
-            DistillationLoss(settings.alpha, settings.temperature),
-            weighted_metrics=[MaskIoU(**METRIC)],
-        )
-
-
-def compile_for_masks(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Sets the loss on logits and the metric of a network that is given masks alone."""
-    # The mean is over pixels that count; without weights all of them do.
-    loss = keras.losses.BinaryCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
-    model.compile(optimizer, loss, weighted_metrics=[keras.metrics.BinaryIoU(**METRIC)])
-    # TensorFlow traces a step that makes variables twice, and takes twice as long to start.
-    optimizer.build(model.trainable_variables)
 
 
 def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback:
@@ -217,29 +246,25 @@ def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback
     )
 
 
-def _resumed_folder(config: Config) -> Path:
-    """Returns the run's own folder; without a checkpoint nothing but its settings is left in it."""
-    folder = Path(str(config.output.folder))
-    if not (folder / "checkpoint" / LAST).is_file():
-        for name in set(RESULTS) - {"config.yaml"}:
-            path = folder / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+def _claim(config: Config, *, resume: bool) -> Path:
+    """Returns a folder that is this run's own.
+
+    Raises:
+        ValueError: It holds another run, or a run that cannot be resumed.
+        OSError: It cannot be written.
+    """
+    folder = RUNS if config.output.folder is None else Path(config.output.folder)
+    try:
+        if config.output.folder is None:
+            return claim_new_folder(RUNS, f"{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
+        if not resume or not folder.exists():
+            claim_folder(folder)
+        elif not has_checkpoint(folder):
+            clear_unfinished_run(folder)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
     return folder
 
 
-def _folder(config: Config) -> Path:
-    """Returns a folder that holds no run yet."""
-    if config.output.folder is not None:
-        folder = Path(config.output.folder)
-        for name in RESULTS:
-            if (folder / name).exists():
-                raise ValueError(
-                    f"Output folder {folder} holds another run ({name}). Choose another one."
-                )
-        return folder
-    stamp = f"{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    names = (f"{stamp}-{number}" if number else stamp for number in itertools.count())
-    return next(Path("runs") / name for name in names if not (Path("runs") / name).exists())
+def _not_writable(folder: Path, error: OSError) -> OSError:
+    return OSError(f"Output folder {folder} cannot be written: {error.strerror}")

@@ -1,51 +1,49 @@
-"""Which of a zoo network's widths each probe stands for, and what others would cost."""
+"""Which width of a zoo network each probe stands for, and what other widths would cost."""
 
 import inspect
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from models import MODELS
 from models.cost import model_cost
 from monitoring.analysis.advice import Cost
 from monitoring.records.files import whole_file
 from monitoring.records.reading import RunFolder
+from monitoring.records.run_files import CONFIG
 from training.config import Config, validate
 
 
 def stages_of(run: RunFolder) -> "Stages | None":
-    """Finds which widths the probes stand for."""
+    """Returns the network of a run; None if none of its probes stands for a width of the zoo."""
     if not run.config:
         return None
-    return Stages.of(validate(run.config, source=str(run.folder / "config.yaml")), run)
+    config = validate(run.config, source=str(run.folder / CONFIG))
+    if config.model.name not in MODELS:
+        return None
+    now = {
+        probe: record.channels
+        for probe, record in run.last.items()
+        if probe.startswith(("probe_encoder_", "probe_bottleneck"))
+    }
+    return Stages(config, now) if now else None
 
 
 class Stages:
-    """Which of a zoo network's widths each probe stands for.
+    """A run's network, which can be built at other widths.
 
     Attributes:
-        config: Of the run.
-        now: {probe: channels} of those probes that end an encoder stage or the bottleneck.
+        config: The run's configuration.
+        now: {probe: channels} of the probes that end an encoder stage or the bottleneck.
     """
 
     def __init__(self, config: Config, now: Mapping[str, int]):
         self.config, self.now = config, dict(now)
-        self._counted = cache(self._count)
+        self._count = cache(self._build_and_count)
 
-    @classmethod
-    def of(cls, config: Config, run: RunFolder) -> "Stages | None":
-        """Finds the stages; None where no probe stands for one."""
-        if config.model.name not in MODELS:
-            return None
-        now = {
-            probe: record.channels
-            for probe, record in run.last.items()
-            if probe.startswith(("probe_encoder_", "probe_bottleneck"))
-        }
-        return cls(config, now) if now else None
-
-    def arguments(self, widths: Mapping[str, int]) -> dict:
-        """Returns `filters` and `bottleneck` for the builder."""
+    def arguments(self, widths: Mapping[str, int]) -> dict[str, Any]:
+        """Returns the builder's `filters` and `bottleneck` at {probe: width}."""
         settings = self.config.model
         defaults = inspect.signature(MODELS[settings.name]).parameters
         filters = list(settings.filters or defaults["filters"].default)
@@ -58,11 +56,11 @@ class Stages:
         return {"filters": tuple(filters), "bottleneck": bottleneck}
 
     def cost(self, widths: Mapping[str, int]) -> Cost:
-        """Builds the network at {probe: width} and counts it."""
+        """Builds the network at {probe: width} and counts its cost."""
         arguments = self.arguments(widths)
-        return self._counted(arguments["filters"], arguments["bottleneck"])
+        return self._count(arguments["filters"], arguments["bottleneck"])
 
-    def _count(self, filters: tuple[int, ...], bottleneck: int) -> Cost:
+    def _build_and_count(self, filters: tuple[int, ...], bottleneck: int) -> Cost:
         settings = self.config.model
         shape = (*settings.input_size, 3)
         cost = model_cost(MODELS[settings.name](shape, filters, bottleneck))
@@ -70,12 +68,13 @@ class Stages:
 
 
 def write_advised(path: Path, stages: Stages, widths: Mapping[str, int]) -> None:
-    """Writes a configuration that trains the network at these widths."""
+    """Writes a configuration that trains the network at {probe: width}."""
     model = stages.config.model.model_copy(update=stages.arguments(widths))
     config = stages.config.model_copy(update={"model": model})
+    name = path.parent.name.encode("utf-8", "backslashreplace").decode("utf-8")
     with whole_file(path) as draft:
         draft.write_text(
-            f"# Widths that `python -m monitoring advise` has suggested for {path.parent.name}.\n"
+            f"# Widths that `python -m monitoring advise` has suggested for {name}.\n"
             + config.to_yaml(),
             encoding="utf-8",
         )

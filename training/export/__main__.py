@@ -1,0 +1,45 @@
+"""`python -m training.export RUN`: an INT8 file of a finished run."""
+
+import sys
+from collections.abc import Sequence
+
+from monitoring.command_line import Parser, one_line
+from training.export import TOLERANCE, export_run, summary
+
+
+def parser() -> Parser:
+    """Returns the command line's options."""
+    options = Parser(
+        prog="python -m training.export",
+        description="Export a finished run to INT8, and run the file on the test split.",
+        allow_abbrev=False,
+    )
+    options.add_argument("run", metavar="RUN", help="a run's folder")
+    options.add_argument("--data", metavar="DIR", help="default: the run's own images")
+    options.add_argument(
+        "--export-tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="POINTS",
+        help="points of mIoU that may be lost (default: 1)",
+    )
+    options.add_argument("--header", action="store_true", help="write model_int8.h as well")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exports as the command line says; 0, 2 for an error, 3 for a file that is refused."""
+    args = parser().parse_args(arguments)
+    try:
+        exported = export_run(
+            args.run, data=args.data, tolerance=args.export_tolerance, header=args.header
+        )
+    except (ValueError, OSError) as error:
+        print(f"python -m training.export: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(summary(exported))
+    return 3 if exported.refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

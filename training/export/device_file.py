@@ -1,0 +1,209 @@
+"""An INT8 file of a network, run on the test split before it is accepted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from models.cost import model_cost
+from models.quantization import is_quantization_aware
+from monitoring.records.files import whole_file
+from monitoring.records.run_files import (
+    EXPORT,
+    INT8,
+    INT8_HEADER,
+    INT8_REFUSED,
+    MARKER,
+    is_marked,
+    mark_folder,
+    remove_file,
+    run_file_in,
+)
+from training.data import draw_images, scale
+from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
+from training.images import Split, Splits
+from training.litert import (
+    MICROCONTROLLER_OPERATORS,
+    Quantisation,
+    arena_bytes,
+    c_header,
+    convert,
+    interpreter_of,
+    operators,
+    run,
+)
+
+FOR_MICROCONTROLLERS = ("nano_u",)
+CALIBRATION_IMAGES = 128
+TOLERANCE = 1.0  # points of mIoU
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An INT8 file, and what running it has shown.
+
+    Attributes:
+        file: Its name.
+        refused: Why it must not be used; empty where it may be.
+        note: Anything else to know about it.
+        quantization: "post-training", calibrated on images, or "quantization-aware".
+        operators: {name: number of uses}.
+        file_bytes: Its size.
+        parameters: Parameters of the float network.
+        macs: Multiply-adds per image.
+        arena_bytes: Working memory as TensorFlow Lite Micro counts it; None where that is not
+            installed, or lacks an operator.
+        arena_estimate: Most bytes of tensors alive at one time, without alignment and
+            scratch memory.
+        input: Quantisation of the images.
+        output: Quantisation of the logits.
+        images: Number of images in the test split, on which both were run.
+        float_scores: Scores of the network that it was made from, with that network's
+            rounding if it is quantisation-aware.
+        int8_scores: Scores of the file.
+        per_image_iou: As `training.evaluate.spread` returns it, for the file.
+        sweep: As `training.evaluate.sweep` returns it, for the file.
+        agreement: Fraction of pixels of the same class in both.
+        within_a_step: Fraction of pixels whose logits differ by no more than one step of the
+            output's quantisation; float logits are clipped to the output's range.
+    """
+
+    file: str
+    refused: str
+    note: str
+    quantization: str
+    operators: Mapping[str, int]
+    file_bytes: int
+    parameters: int
+    macs: int
+    arena_bytes: int | None
+    arena_estimate: int
+    input: Quantisation
+    output: Quantisation
+    images: int
+    float_scores: Evaluation
+    int8_scores: Evaluation
+    per_image_iou: Mapping[str, float]
+    sweep: Sequence[Mapping[str, float]]
+    agreement: float
+    within_a_step: float
+
+
+def export(
+    model: keras.Model,
+    splits: Splits,
+    folder: Path,
+    *,
+    name: str,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    header: bool = False,
+) -> Exported:
+    """Writes model_int8.tflite into a folder, after running it on the test split.
+
+    A file that loses too much, or uses an operator that its network must do without, becomes
+    model_int8.refused.tflite instead.
+
+    Args:
+        model: A trained model from images in -1..1 to logits.
+        splits: Training images for calibration, test images for the check.
+        folder: Where to write.
+        name: A key of `models.MODELS`.
+        seed: Determines which training images are used. Defaults to 0.
+        tolerance: Points of mIoU that may be lost. Defaults to 1.
+        header: Whether to write model_int8.h as well. Defaults to False.
+
+    Returns:
+        What running the file has shown; export.json holds the same.
+
+    Raises:
+        ValueError: An earlier file would have to be removed from a folder that is not marked
+            as this project's.
+    """
+    if run_file_in(folder) is None:
+        mark_folder(folder)
+    images = None
+    if not is_quantization_aware(model):
+        images = draw_images(splits.train, CALIBRATION_IMAGES, seed)
+    content = convert(model, images)
+    exported = check_file(model, content, splits.test, name=name, tolerance=tolerance)
+    _remove_stale(folder, INT8 if exported.refused else INT8_REFUSED, INT8_HEADER)
+    with whole_file(folder / exported.file) as draft:
+        draft.write_bytes(content)
+    if header and not exported.refused:
+        text = c_header(content, Path(INT8_HEADER).stem, exported.input, exported.output)
+        with whole_file(folder / INT8_HEADER) as draft:
+            draft.write_text(text, encoding="ascii")
+    write_values(folder / EXPORT, asdict(exported))
+    return exported
+
+
+def _remove_stale(folder: Path, *names: str) -> None:
+    """Removes files of an earlier export, which would contradict the new one."""
+    stale = [name for name in names if (folder / name).exists()]
+    if stale and not is_marked(folder):
+        raise ValueError(
+            f"{folder / stale[0]} would contradict the new file, but {folder} holds no "
+            f"{MARKER}, which proves that it is ours: move {stale[0]} elsewhere."
+        )
+    for name in stale:
+        remove_file(folder / name)
+
+
+def check_file(
+    model: keras.Model, content: bytes, test: Split, *, name: str, tolerance: float
+) -> Exported:
+    """Runs an INT8 file beside the network that it was made from.
+
+    Args:
+        model: That network.
+        content: The file's bytes.
+        test: Images and masks.
+        name: A key of `models.MODELS`.
+        tolerance: Points of mIoU that may be lost.
+    """
+    images = scale(test.images)
+    exact, rounded = model.predict(images, batch_size=16, verbose=0), run(content, images)
+    interpreter = interpreter_of(content)
+    incoming, outgoing = (
+        Quantisation(float(details["quantization"][0]), int(details["quantization"][1]))
+        for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
+    )
+    low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
+    difference = np.abs(np.clip(exact, low, high) - rounded)
+    float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, rounded))
+    used, cost = operators(content), model_cost(model)
+    outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
+    lost = 100 * (float_scores.miou - scores.miou)
+    refused, note = "", ""
+    if lost > tolerance:
+        refused = f"it loses {lost:.2f} points of mIoU, more than {tolerance:g}"
+    if outside:
+        reason = f"{', '.join(outside)} outside the microcontroller's operators"
+        if name in FOR_MICROCONTROLLERS:
+            refused = "; ".join(part for part in (refused, reason) if part)
+        else:
+            note = f"for LiteRT only: {reason}"
+    return Exported(
+        file=INT8_REFUSED if refused else INT8,
+        refused=refused,
+        note=note,
+        quantization="quantization-aware" if is_quantization_aware(model) else "post-training",
+        operators=dict(used.most_common()),
+        file_bytes=len(content),
+        parameters=cost.parameters,
+        macs=cost.macs,
+        arena_bytes=arena_bytes(content),
+        arena_estimate=cost.peak_activation_bytes,
+        input=incoming,
+        output=outgoing,
+        images=len(images),
+        float_scores=float_scores,
+        int8_scores=scores,
+        per_image_iou=spread(image_ious(rounded >= 0, test.masks)),
+        sweep=sweep(rounded, test.masks),
+        agreement=float(((exact >= 0) == (rounded >= 0)).mean()),
+        within_a_step=float((difference <= outgoing.scale * (1 + 1e-6)).mean()),
+    )

@@ -1,0 +1,77 @@
+"""The INT8 file of a finished run, and what it has shown as text."""
+
+from pathlib import Path
+
+from monitoring.records.files import read_values
+from monitoring.records.run_files import CONFIG, MODEL, expanded
+from training.config import validate
+from training.export.device_file import TOLERANCE, Exported, export
+from training.model_files import load_model
+from training.splits import read_config_splits
+
+DATA_RAM = 320 * 1024  # bytes, of an ESP32-S3
+
+
+def export_run(
+    run: str | Path,
+    *,
+    data: str | Path | None = None,
+    tolerance: float = TOLERANCE,
+    header: bool = False,
+) -> Exported:
+    """Exports a finished run of train.py.
+
+    Args:
+        run: The run's folder.
+        data: A folder of images to use instead of the run's own. Defaults to None.
+        tolerance: As for `export`.
+        header: As for `export`.
+
+    Raises:
+        FileNotFoundError: The folder does not hold a finished run, or its images do not exist.
+        ValueError: Its model or its images cannot be used.
+    """
+    folder = expanded(run)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Run folder {folder} does not exist.")
+    settings = folder / CONFIG
+    if not settings.is_file() or not (folder / MODEL).is_file():
+        raise FileNotFoundError(
+            f"{folder} does not hold a finished run of train.py: {MODEL} and {CONFIG}"
+        )
+    config = validate(read_values(settings), source=str(settings))
+    return export(
+        load_model(folder / MODEL),
+        read_config_splits(config, expanded(data) if data else None),
+        folder,
+        name=config.model.name,
+        seed=config.training.seed,
+        tolerance=tolerance,
+        header=header,
+    )
+
+
+def summary(exported: Exported) -> str:
+    """Returns what running a file has shown as text."""
+    is_exact = exported.arena_bytes is not None
+    memory = exported.arena_bytes if is_exact else exported.arena_estimate
+    origin = "exact" if is_exact else "estimated, without alignment and scratch"
+    spare = DATA_RAM - memory
+    fits = f"yes, {spare:,} bytes to spare" if spare >= 0 else f"no, {-spare:,} bytes too much"
+    scores, before = exported.int8_scores, exported.float_scores
+    used = ", ".join(f"{name} {times}" for name, times in exported.operators.items())
+    lines = [
+        f"INT8, {exported.quantization}: {exported.file}, {exported.file_bytes:,} bytes, "
+        f"{exported.parameters:,} parameters, {exported.macs:,} multiply-adds",
+        f"  test mIoU {scores.miou:.4f}, float {before.miou:.4f}; F1 {scores.f1:.4f}, "
+        f"float {before.f1:.4f}; {100 * exported.agreement:.2f} % of pixels agree, "
+        f"{100 * exported.within_a_step:.1f} % within one step",
+        f"  arena {memory:,} bytes ({origin}; estimate {exported.arena_estimate:,})",
+        f"  fits in 320 KB: {fits}",
+        f"  operators: {used}",
+    ]
+    if exported.note:
+        lines.append(f"  {exported.note}")
+    if exported.refused:
+        lines.append(f"  REFUSED: {exported.refused}")
+    return "\n".join(lines)

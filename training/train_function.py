@@ -1,0 +1,126 @@
+"""The function `train`: what a Python user calls."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keras
+
+from monitoring import NASMonitorCallback
+from monitoring.records.reading import read_history
+from monitoring.records.run_files import HISTORY, MODEL, expanded
+from training.config import read_config
+from training.fit import fit
+from training.history import without_epoch
+from training.model_files import load_model
+from training.run import prepare, read_resumed
+
+
+def train(
+    model_name: str | None = None,
+    epochs: int | None = None,
+    *,
+    probes: Sequence[str] | None = None,
+    data: str | Path | None = None,
+    config: str | Path | None = None,
+    batch_size: int | None = None,
+    distill_from: str | Path | None = None,
+    quantization_aware: bool | None = None,
+    export_format: str | None = None,
+    output: str | Path | None = None,
+    seed: int | None = None,
+    enable_nas_monitoring: bool = False,
+    nas_config: Mapping | None = None,
+    nas_callback: NASMonitorCallback | None = None,
+    resume: str | Path | None = None,
+    verbose: int = 1,
+) -> tuple[keras.Model, keras.callbacks.History]:
+    """Trains a network of the zoo, evaluates it, and writes a folder of results.
+
+    Arguments that are None come from `config`, else from configs/<model>.yaml. `~` is expanded
+    in every path.
+
+    Args:
+        model_name: A key of `models.MODELS`. Defaults to None: `config`'s, else "nano_u".
+        epochs: Passes through the training split.
+        probes: Drawn from "encoder", "bottleneck" and "decoder"; they are built, and measured
+            if monitoring is on.
+        data: Folder with {train,val,test}/{img,mask}/NAME.{png,jpg}. Defaults to None:
+            `config`'s, else scenes that the project draws itself.
+        config: A YAML file with the keys that it changes. Defaults to None: no file.
+        batch_size: Images per step.
+        distill_from: A teacher of the same input and output: a run's folder or a .keras file.
+            Defaults to None: `config`'s, else no teacher.
+        quantization_aware: Whether to round weights and activations as INT8 will, nano_u
+            only. Defaults to None: `config`'s, else False.
+        export_format: "int8" for a file for microcontrollers, model_int8.tflite. Defaults to
+            None: `config`'s, else no file.
+        output: Folder for the results. Defaults to None: runs/<model>-<date>-<time>.
+        seed: Determines weights, order, augmentation and which images are monitored.
+        enable_nas_monitoring: Whether to measure the probes' channels after each epoch;
+            without `probes`, those of encoder and bottleneck. Defaults to False.
+        nas_config: Keys of the configuration's section `nas`; turns monitoring on unless it
+            has `enabled: False`. Defaults to None.
+        nas_callback: A monitor to use as it is. Defaults to None.
+        resume: Folder of a run that was stopped. It continues with its own settings and ends
+            as if it had never been stopped; only `nas_callback` and `verbose` may be given
+            as well. Defaults to None.
+        verbose: 0 is silent, 1 a progress bar, 2 one line per epoch. Defaults to 1.
+
+    Returns:
+        The model with the weights of its best validation mIoU, and Keras' History.
+
+    Raises:
+        ValueError: A value is impossible, an image cannot be used, or the folder holds
+            another run; the message names it, and nothing has been written.
+        OSError: A file does not exist, or the folder cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "run"
+        >>> model, history = train("nano_u", epochs=1, output=folder, verbose=0)
+        >>> sorted(history.history)
+        ['loss', 'miou', 'val_loss', 'val_miou']
+    """
+    if resume is not None:
+        settings = (model_name, epochs, probes, data, config, batch_size, distill_from)
+        more = (quantization_aware, export_format, output, seed, enable_nas_monitoring or None)
+        if any(value is not None for value in (*settings, *more, nas_config)):
+            raise ValueError(
+                "A resumed run uses its own settings: with resume, give no argument but "
+                "nas_callback and verbose."
+            )
+        return _resume(expanded(resume), nas_callback, verbose)
+    if nas_config is not None and nas_callback is not None:
+        raise ValueError("Expected nas_config or nas_callback, not both.")
+    monitored = enable_nas_monitoring or nas_config is not None or nas_callback is not None
+    nas: dict = {"enabled": True} if monitored else {}
+    sections: dict[str, dict] = {
+        "model": {"name": model_name, "probes": probes},
+        "data": {"root": None if data is None else str(data)},
+        "training": {
+            **{"epochs": epochs, "batch_size": batch_size, "seed": seed},
+            "quantization_aware": quantization_aware,
+        },
+        "distillation": {"teacher": None if distill_from is None else str(distill_from)},
+        "export": {"format": export_format},
+        "nas": nas | dict(nas_config or {}),
+        "output": {"folder": None if output is None else str(output)},
+    }
+    overrides = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in sections.items()
+    }
+    resolved = read_config(config, overrides, origin="train()")
+    return fit(prepare(resolved, nas_callback), verbose=verbose)
+
+
+def _resume(
+    folder: Path, nas_callback: NASMonitorCallback | None, verbose: int
+) -> tuple[keras.Model, keras.callbacks.History]:
+    """Continues a run; one that has finished is only loaded."""
+    config = read_resumed(folder)
+    if config is not None:
+        return fit(prepare(config, nas_callback, resume=True), verbose=verbose)
+    history = keras.callbacks.History()
+    history.history = without_epoch(read_history(folder / HISTORY))
+    return load_model(folder / MODEL), history
