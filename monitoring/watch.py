@@ -1,14 +1,12 @@
-"""One measurement of any Keras model, without a training."""
+"""One measurement of any Keras model, without training."""
 
 from collections.abc import Sequence
 
 import keras
 
 from .loggers.console import print_table
-from .records.measurement import Measurement, summarise
+from .measuring import Measurer
 from .records.record import ProbeRecord
-from .taps.images_tap import ImagesTap
-from .taps.watched import Watched
 
 
 def watch(
@@ -22,17 +20,17 @@ def watch(
 
     Args:
         model: Any Keras model, built.
-        images: What `model.predict` takes, already preprocessed: arrays, or a dataset of
-            batches, of whose tuples the first element counts.
+        images: Whatever `model.predict` takes, already preprocessed: arrays, or a dataset of
+            batches, of whose tuples the first element is used.
         layers: Names, "outer/inner/layer" where a bare name is not unique. Defaults to
-            None: the model's probes or, where it has none, its output.
+            None: the model's probes or, if it has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
 
     Returns:
-        A record for each layer.
+        One record per layer.
 
     Raises:
-        ValueError: A layer is not there or cannot be watched, or there are no images.
+        ValueError: A layer does not exist or cannot be watched, or there are no images.
 
     Example:
         >>> import numpy as np
@@ -43,11 +41,9 @@ def watch(
         >>> records[0].images
         64
     """
-    tap = ImagesTap(Watched(model, layers, data_format))
-    step = int(model.optimizer.iterations) if getattr(model, "optimizer", None) else 0
-    records = [
-        summarise(Measurement(grouped, name, tap.source, epoch=0, step=step))[0]
-        for name, grouped in tap.measure(images).items()
-    ]
+    if images is None:
+        raise ValueError("Expected images to measure. Received: None")
+    measurer = Measurer(model, images, layers, data_format, None)
+    records = list(measurer.measure_now(0).values())
     print_table(records)
     return records

@@ -1,24 +1,22 @@
-"""One thread that computes spectra and writes files while the training goes on."""
+"""One thread that computes spectra and writes files while training continues."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from threadpoolctl import ThreadpoolController
-
-LIMIT = 64 * 2**20  # bytes that may wait
+LIMIT = 64 * 2**20  # bytes that may be pending
 
 
 class Worker:
-    """Runs jobs one after the other on a thread of its own, in order; none is dropped.
+    """Runs jobs one after another on a thread of its own; none is dropped.
 
-    What a job raises is raised where the jobs are waited for. While a job runs, NumPy's
-    linear algebra uses one core: on all of them it would stand in the training's way, which
-    computes elsewhere.
+    An error of a job is raised where the jobs are waited for. The number of threads of NumPy's
+    linear algebra is left alone: it belongs to the whole process, and a limit that overlaps
+    another library's cannot be given back correctly.
 
     Args:
-        limit: Bytes that the waiting jobs may hold together, a single job excepted.
+        limit: Bytes that all pending jobs may hold together; a single job may hold more.
             Defaults to 64 MB.
 
     Example:
@@ -33,26 +31,27 @@ class Worker:
 
     def __init__(self, limit: int = LIMIT):
         self._limit = limit
-        self._libraries = ThreadpoolController()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="monitoring")
         self._ident = self._pool.submit(threading.get_ident)
         self._pending: deque[tuple[Future, int]] = deque()
 
     def submit(self, job: Callable[[], object], size: int) -> None:
-        """Takes a job that holds `size` bytes; waits where too many wait already.
+        """Adds a job that holds `size` bytes; waits while too many bytes are pending.
 
         Raises:
-            Exception: What an earlier job raised.
+            Exception: An error of an earlier job.
         """
-        while self._pending and (self._pending[0][0].done() or self._held() + size > self._limit):
+        while self._pending and (
+            self._pending[0][0].done() or self._pending_bytes() + size > self._limit
+        ):
             self._pending.popleft()[0].result()
-        self._pending.append((self._pool.submit(self._run, job), size))
+        self._pending.append((self._pool.submit(job), size))
 
     def drain(self) -> None:
-        """Waits until every job is done; from within a job it returns at once.
+        """Waits until every job is done; returns at once if called from a job.
 
         Raises:
-            Exception: What the first failing job raised.
+            Exception: The error of the first job that failed.
         """
         if threading.get_ident() == self._ident.result():
             return
@@ -60,7 +59,7 @@ class Worker:
             while self._pending:
                 self._pending.popleft()[0].result()
         finally:
-            # After an error: the other jobs are still done.
+            # After an error the other jobs are still done.
             while self._pending:
                 self._pending.popleft()[0].exception()
 
@@ -68,16 +67,12 @@ class Worker:
         """Waits until every job is done, and ends the thread.
 
         Raises:
-            Exception: What the first failing job raised.
+            Exception: The error of the first job that failed.
         """
         try:
             self.drain()
         finally:
             self._pool.shutdown()
 
-    def _run(self, job: Callable[[], object]) -> None:
-        with self._libraries.limit(limits=1, user_api="blas"):
-            job()
-
-    def _held(self) -> int:
+    def _pending_bytes(self) -> int:
         return sum(size for _, size in self._pending)

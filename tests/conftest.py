@@ -37,6 +37,26 @@ def camvid():
     return CAMVID
 
 
+def unit_states(x):
+    """The states of units x (units, samples, channels), by NumPy in float64."""
+    from monitoring.statistics.covariance import CovarianceState
+
+    x = np.asarray(x, np.float64)
+    mean = x.mean(axis=1)
+    centred = x - mean[:, None]
+    counts = np.full(len(x), x.shape[1])
+    return CovarianceState(counts, np.zeros_like(mean), mean, centred.swapaxes(1, 2) @ centred)
+
+
+def grouped_units(x):
+    """The covariance of units x (units, samples, channels), by groups."""
+    from monitoring import GroupedCovariance
+
+    grouped = GroupedCovariance(x.shape[-1])
+    grouped.add_units(unit_states(x))
+    return grouped
+
+
 @pytest.fixture
 def image_folder(tmp_path):
     return draw_image_folder(tmp_path / "images")

@@ -3,8 +3,13 @@ import pytest
 from sklearn.covariance import EmpiricalCovariance
 
 from monitoring import GroupedCovariance, RunningCovariance, covariance_redundancy
-from monitoring.statistics.covariance import CovarianceState, batch_state, merge_states
-from monitoring.statistics.grouped import joined
+from monitoring.statistics.covariance import (
+    CovarianceState,
+    measure_batch,
+    merge,
+    merge_all,
+    to_host,
+)
 
 CHANNELS = 12
 
@@ -128,15 +133,11 @@ def test_states_merge_on_tensors_as_on_numpy(rng):
     from keras import ops
 
     x = samples(rng, ratio=10)
-    shift = ops.convert_to_tensor(x[0])
-    states = [batch_state(ops.convert_to_tensor(part), shift) for part in (x[:100], x[100:])]
-    merged = merge_states(*states)
+    states = [measure_batch(ops.convert_to_tensor(part)) for part in (x[:100], x[100:])]
+    merged = merge(*states)
     assert int(merged.count) == 4000
-    arrays = [
-        CovarianceState(int(s.count), *(np.asarray(part, np.float64) for part in s[1:]))
-        for s in states
-    ]
-    reference = merge_states(*arrays)
+    reference = merge(*map(to_host, states))
+    np.testing.assert_array_equal(merged.shift, x[0])
     np.testing.assert_allclose(merged.mean, reference.mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(merged.scatter, reference.scatter, rtol=1e-4, atol=0.5)
 
@@ -171,23 +172,22 @@ def test_integers_are_measured_as_real_numbers(rng, dtype):
 
 def grouped(x, chunk=None):
     result = GroupedCovariance(x.shape[-1])
-    shift = x[0, 0]
-    for start in range(0, len(x), chunk or result.size):
-        part = x[start : start + (chunk or result.size)]
-        result.add_units(shift, *(np.asarray(value) for value in batch_state(part, shift)))
+    for start in range(0, len(x), chunk or len(x)):
+        part = x[start : start + (chunk or len(x))]
+        result.add_units(to_host(measure_batch(part)))
     return result
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 32])
+@pytest.mark.parametrize("chunk", [1, 7, 32, 70])
 def test_groups_hold_every_32nd_image(rng, chunk):
     x = samples(rng, ratio=1e3, count=70 * 20).reshape(70, 20, CHANNELS)
     result = grouped(x, chunk)
     assert (result.units, len(result.groups.count)) == (70, 32)
     assert relative_error(result.total(), x.reshape(-1, CHANNELS)) < 1e-5
-    for number, (count, mean, scatter) in enumerate(zip(*result.groups, strict=True)):
+    for number, (count, shift, mean, scatter) in enumerate(zip(*result.groups, strict=True)):
         own = x[number::32].reshape(-1, CHANNELS).astype(np.float64)
         assert count == len(own)
-        np.testing.assert_allclose(mean, own.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(shift + mean, own.mean(axis=0), rtol=1e-6)
         covariance = np.cov(own, rowvar=False)
         np.testing.assert_allclose(scatter / (len(own) - 1), covariance, atol=1e-5)
 
@@ -202,12 +202,13 @@ def test_joined_groups_are_all_samples(rng):
     parts = [x[:3], x[3:500], x[500:]]
     states = CovarianceState(
         np.array([len(p) for p in parts]),
-        np.stack([p.mean(axis=0) for p in parts]),
+        np.stack([p[0] for p in parts]),
+        np.stack([p.mean(axis=0) - p[0] for p in parts]),
         np.stack([np.cov(p, rowvar=False) * (len(p) - 1) for p in parts]),
     )
-    total = joined(states)
+    total = merge_all(states)
     assert total.count == len(x)
-    np.testing.assert_allclose(total.mean, x.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(total.shift + total.mean, x.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(total.scatter, np.cov(x, rowvar=False) * (len(x) - 1), rtol=1e-9)
 
 
@@ -218,3 +219,75 @@ def test_groups_of_a_wide_layer_stay_under_300_mb():
 def test_groups_of_a_wide_layer_are_accurate(rng):
     x = (rng.normal(size=(40, 6, 600)) + 1e3).astype(np.float32)
     assert relative_error(grouped(x).total(), x.reshape(-1, 600)) < 1e-5
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+@pytest.mark.parametrize("groups", [(), (3,)])
+def test_an_empty_state_is_the_identity_of_merge_on_either_side(rng, tensors, groups):
+    from keras import ops
+
+    x = (rng.normal(size=(*groups, 50, 4)) + 1e3).astype(np.float32)
+    state, empty = measure_batch(x), CovarianceState.empty(4, groups)
+    if tensors:
+        empty = CovarianceState(*(ops.cast(e, s.dtype) for e, s in zip(empty, state, strict=True)))
+    else:
+        state = to_host(state)
+    for merged in (merge(state, empty), merge(empty, state)):
+        for part, expected in zip(merged, state, strict=True):
+            np.testing.assert_array_equal(part, expected)
+
+
+def test_arrays_passed_in_are_neither_kept_nor_changed(rng):
+    x = (rng.normal(size=(64, 7, 600)) + 5).astype(np.float32)  # wide: groups in float32
+    states = to_host(measure_batch(x))
+    before = [part.copy() for part in states]
+    grouped = GroupedCovariance(600)
+    for _ in range(2):
+        grouped.add_units(states)
+    for part, copy in zip(states, before, strict=True):
+        np.testing.assert_array_equal(part, copy)
+    trace = np.trace(grouped.pooled().scatter)
+    for part in states:
+        part[...] = 0
+    again = GroupedCovariance(600)
+    again.add_units(CovarianceState(*before))
+    grouped.add_units(CovarianceState(*before))
+    again.add_units(CovarianceState(*before))
+    again.add_units(CovarianceState(*before))
+    assert np.trace(grouped.pooled().scatter) == np.trace(again.pooled().scatter) > trace
+
+    running, other = RunningCovariance(600), RunningCovariance(600)
+    batch = x[0].copy()
+    other.update(batch)
+    running.merge(other)
+    covariance = other.covariance()
+    running.update(batch)
+    np.testing.assert_array_equal(batch, x[0])
+    np.testing.assert_array_equal(other.covariance(), covariance)
+
+
+def rounded_to_tf32(x):
+    """Rounds float32 to the 11 significant bits of TF32, to nearest."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def test_the_scatter_is_exact_where_products_are_rounded_to_tf32(rng, monkeypatch):
+    """No GPU is needed: the backend's product is replaced by one that rounds its factors."""
+    from keras import ops
+
+    from monitoring.statistics import product
+
+    def matmul(a, b):
+        a, b = (rounded_to_tf32(ops.convert_to_numpy(factor)) for factor in (a, b))
+        return ops.convert_to_tensor(a @ b)
+
+    monkeypatch.setattr(product.ops, "matmul", matmul)
+    centred = rng.normal(size=(2, 5000, 6)).astype(np.float32)
+    exact = centred.astype(np.float64).swapaxes(1, 2) @ centred.astype(np.float64)
+    scale = np.trace(exact, axis1=1, axis2=2)[:, None, None] / 6
+    tensor = ops.convert_to_tensor(centred)
+    split = np.asarray(product.full_precision_scatter(tensor, split=True))
+    plain = np.asarray(product.full_precision_scatter(tensor, split=False))
+    assert (np.abs(split - exact) / scale).max() < 1e-6
+    assert (np.abs(plain - exact) / scale).max() > 1e-5  # the rounding is simulated

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from monitoring.worker import Worker
 
@@ -69,12 +69,29 @@ def test_a_job_may_ask_for_what_is_done():
     worker.close()
 
 
-def test_a_job_leaves_the_other_cores_to_the_training():
+def test_another_librarys_limit_of_threads_overlaps_jobs_and_is_given_back():
+    """Two jobs, of two workers, begin before the limit and end within it, and the reverse."""
+
     def threads():
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
-    before, within, worker = threads(), [], Worker()
-    worker.submit(lambda: within.append(threads()), size=1)
-    worker.close()
-    assert within == [{1}]
+    before, workers = threads(), [Worker(), Worker()]
+    begun, ended = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def job(number):
+        begun[number].set()
+        assert ended[number].wait(10)
+
+    workers[0].submit(lambda: job(0), size=1)
+    assert begun[0].wait(10)
+    with threadpool_limits(3 if before == {1} else 1, user_api="blas"):
+        limited = threads()
+        workers[1].submit(lambda: job(1), size=1)
+        assert begun[1].wait(10)
+        ended[0].set()
+        workers[0].close()
+        assert threads() == limited != before
+    assert threads() == before
+    ended[1].set()
+    workers[1].close()
     assert threads() == before

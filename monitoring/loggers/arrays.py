@@ -1,4 +1,4 @@
-"""Snapshots as .npz files: the arrays behind the records, a bounded number of them."""
+"""Snapshots as .npz files: the arrays behind the records, in bounded number."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,23 +8,24 @@ import numpy as np
 
 from ..records.files import read_arrays, whole_file
 from ..records.record import ProbeRecord, ProbeSnapshot
+from ..records.run_files import is_snapshot, remove_file
 
-SNAPSHOTS = 16  # kept of each probe, at most
-MAX_BYTES = 64 * 2**20  # of each probe, at most, but for its first and last
+SNAPSHOTS = 16  # most that are kept of each probe
+MAX_BYTES = 64 * 2**20  # most bytes kept of each probe, besides its first and last snapshot
 
 
 class ArraysLogger:
     """Keeps each probe's first, last and every k-th snapshot, k growing as the run does.
 
     A file PROBE-STEP.npz holds `mean`, `eigenvalues`, `correlation` (float32), `dead`
-    (numbers of channels) and `duplicates` (rows of channel, first of its group, sign),
-    `epoch` and `step`, and `number`, which counts the probe's snapshots; `numpy.load` reads
-    it without pickle. What is not a letter, digit or one of "_.-~" in a probe's name is
-    written as in a URL, "/" as %2F.
+    (numbers of channels), `duplicates` (rows of channel, first of its group, sign), `epoch`,
+    `step`, and `number`, which counts the snapshots of the probe; `numpy.load` reads it without
+    pickle. Characters of a probe's name other than letters, digits and "_.-~" are escaped as in
+    a URL, "/" as %2F.
 
     Args:
-        folder: Where to; made at the first write.
-        limit: Snapshots kept of a probe, at least 2. Defaults to 16, fewer where they
+        folder: Folder for the files; created at the first write.
+        limit: Snapshots kept of each probe, at least 2. Defaults to 16, or fewer if they
             would take more than 64 MB.
     """
 
@@ -37,20 +38,20 @@ class ArraysLogger:
         self._stride: dict[str, int] = {}
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`."""
+        """Prepares for a training that begins at `epoch`; see `FileLogger.start`."""
         if not epoch or not self._folder.is_dir():
             return
         self._kept, self._written, self._stride = {}, dict(written), {}
-        for path in self._folder.glob("[!.]*-*.npz"):
+        for path in filter(is_snapshot, self._folder.iterdir()):
             name, at = path.stem.rsplit("-", 1)
             number = int(read_arrays(path, ["number"])["number"])
             if int(at) > step:
-                path.unlink()
+                remove_file(path)
             else:
                 self._kept.setdefault(unquote(name), {})[number] = path
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
-        """Writes one file, whole or not at all, and removes those no longer kept."""
+        """Writes one file, whole or not at all, and removes those that are no longer kept."""
         if snapshot is None:
             self._written[record.probe] = self._written.get(record.probe, 0) + 1
             return
@@ -73,24 +74,24 @@ class ArraysLogger:
         self._thin(snapshot.probe, path)
 
     def removed(self) -> bool:
-        """Returns whether the folder is no longer there."""
+        """Returns whether the folder no longer exists."""
         return not self._folder.is_dir()
 
     def close(self) -> None:
-        """Does nothing: every file is finished when it is written."""
+        """Does nothing: every file is complete once it is written."""
 
     def _thin(self, probe: str, path: Path) -> None:
-        kept = self._kept.setdefault(probe, {})
+        files = self._kept.setdefault(probe, {})
         number = self._written.get(probe, 0)
         self._written[probe] = number + 1
-        for old in [n for n, other in kept.items() if other == path]:
-            del kept[old]  # written again, by a second `fit` from the same step
-        kept[number] = path
+        for old in [n for n, other in files.items() if other == path]:
+            del files[old]  # written again by a second `fit` from the same step
+        files[number] = path
         limit = max(2, min(self._limit, MAX_BYTES // path.stat().st_size))
         stride = self._stride.get(probe, 1)
         while -(-number // stride) + 1 > limit:  # 0, stride, 2 stride, ..., and the last
             stride *= 2
-        held = {n: p for n, p in kept.items() if n % stride == 0 or n == number}
-        for dropped in kept.keys() - held.keys():
-            kept[dropped].unlink(missing_ok=True)
-        self._kept[probe], self._stride[probe] = held, stride
+        chosen = {n: p for n, p in files.items() if n % stride == 0 or n == number}
+        for dropped in files.keys() - chosen.keys():
+            remove_file(files[dropped])
+        self._kept[probe], self._stride[probe] = chosen, stride

@@ -5,49 +5,49 @@ import sys
 from collections.abc import Mapping
 from typing import IO
 
-from ..records.record import ProbeRecord, ProbeSnapshot
+from ..records.record import BASELINE_EPOCH, ProbeRecord, ProbeSnapshot
 
 
 class ConsoleLogger:
-    """Prints a table, a row per probe with its last record, when it is closed.
+    """Prints a table with one row per probe, its last record, when it is closed.
 
     Args:
-        file: Where to. Defaults to None: standard output.
+        file: Where to print. Defaults to None: standard output.
     """
 
     def __init__(self, file: IO[str] | None = None):
         self._file = file
-        self._start: dict[str, ProbeRecord] = {}
+        self._baseline: dict[str, ProbeRecord] = {}
         self._last: dict[str, ProbeRecord] = {}
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None = None) -> None:
         """Keeps the probe's record for the table."""
-        kept = self._start if record.epoch < 0 else self._last
-        kept[record.probe] = record
+        records = self._baseline if record.epoch == BASELINE_EPOCH else self._last
+        records[record.probe] = record
 
     def close(self) -> None:
-        """Prints the table, if there is anything in it."""
+        """Prints the table, unless it is empty."""
         if self._last:
-            some = next(iter(self._last.values()))
-            print(f"Channels after epoch {some.epoch + 1}, step {some.step}", file=self._file)
-            print_table(list(self._last.values()), self._file, self._start)
-        self._start, self._last = {}, {}
+            record = next(iter(self._last.values()))
+            print(f"Channels after epoch {record.epoch + 1}, step {record.step}", file=self._file)
+            print_table(list(self._last.values()), self._file, self._baseline)
+        self._baseline, self._last = {}, {}
 
 
 def print_table(
     records: list[ProbeRecord],
     file: IO[str] | None = None,
-    start: Mapping[str, ProbeRecord] | None = None,
+    baseline: Mapping[str, ProbeRecord] | None = None,
 ) -> None:
-    """Prints one row a record, and below the table what the numbers lack.
+    """Prints one row per record and, below the table, what limits the numbers.
 
     Args:
-        records: At most one for each probe.
-        file: Where to. Defaults to None: standard output.
-        start: {probe: its record before the first step}, to read the others against.
+        records: At most one record per probe.
+        file: Where to print. Defaults to None: standard output.
+        baseline: {probe: its record before the first step}, shown beside the others.
             Defaults to None: none.
     """
-    # Rich takes 50 ms to import, and only those who print need it.
+    # Rich takes 50 ms to import, and only printing needs it.
     from rich.console import Console
     from rich.table import Table
 
@@ -55,8 +55,8 @@ def print_table(
     for justify in ("left", "right", "right", "right", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
     for record in records:
-        null = (start or {}).get(record.probe)
-        at_start = f" (start {_number(null.redundancy_score, '.3f')})" if null else ""
+        before = (baseline or {}).get(record.probe)
+        at_start = f" (start {_number(before.redundancy_score, '.3f')})" if before else ""
         table.add_row(
             record.probe.removeprefix("probe_"),
             f"{record.channels} channels",
@@ -81,5 +81,5 @@ def half_width(record: ProbeRecord) -> str:
 
 
 def _number(value: float, form: str) -> str:
-    """Formats a number, an undefined one as a dash."""
+    """Formats a number; nan becomes a dash."""
     return "-" if math.isnan(value) else format(value, form)

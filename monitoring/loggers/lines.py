@@ -13,51 +13,51 @@ from ..records.record import COLUMNS, ProbeRecord, ProbeSnapshot
 
 
 class _LinesLogger:
-    """Appends lines to one file, each whole and flushed; never to another run's file."""
+    """Appends whole lines to one file, never to that of another run."""
 
     def __init__(self, path: str | Path):
         self._file = AppendedFile(Path(path))
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
+        """Prepares for a training that begins at `epoch`; see `FileLogger.start`.
 
-        What the file holds of that epoch or of a later one is dropped, and half a last line.
+        Lines of that epoch and later ones are dropped, and so is a torn last line.
         """
         if not epoch:
             self._refuse_others()
         elif self._file.path.exists():
             self.close()
-            kept = list(self._earlier(epoch))
+            earlier = list(self._earlier_lines(epoch))
             with whole_file(self._file.path) as draft:
-                draft.write_text("".join(kept), encoding="utf-8", newline="")
+                draft.write_text("".join(earlier), encoding="utf-8", newline="")
             self._file.mode = "a"
 
     def removed(self) -> bool:
-        """Returns whether the file is no longer there."""
+        """Returns whether the file was written and no longer exists."""
         return self._file.removed()
 
-    def _earlier(self, epoch: int) -> Iterator[str]:
-        """Gives the lines that are to be kept when `epoch` begins anew."""
+    def _earlier_lines(self, epoch: int) -> Iterator[str]:
+        """Yields the lines that stay when training continues at `epoch`."""
         for number, line in enumerate(whole_lines(self._file.path), start=1):
             try:
                 before = self._before(line, epoch)
             except (ValueError, TypeError, LookupError) as error:
                 raise DamagedFileError(
-                    f"{self._file.path}, line {number}, is no record ({error}): the file is "
-                    "damaged, or of another version. Without that line the run can go on."
+                    f"{self._file.path}, line {number}, is not a record ({error}): the file is "
+                    "damaged, or of another version. Without that line the run can continue."
                 ) from None
             if before:
                 yield line
 
     def _before(self, line: str, epoch: int) -> bool:
-        """Returns whether a line is of an earlier epoch, or of none."""
+        """Returns whether a line is of an earlier epoch, or of none, like a header."""
         raise NotImplementedError
 
     def _refuse_others(self) -> None:
         if self._file.mode == "x" and self._file.path.exists():
             raise FileExistsError(
                 f"{self._file.path} holds the records of another run. Choose another log_dir, move "
-                "that file away, or go on with that run where it stopped (initial_epoch)."
+                "that file away, or continue that run where it stopped (initial_epoch)."
             )
 
     def _append(self, text: str) -> None:
@@ -65,12 +65,12 @@ class _LinesLogger:
         self._file.append(text.encode())
 
     def close(self) -> None:
-        """Closes the file; a later write goes on at its end."""
+        """Closes the file; a later write continues it."""
         self._file.close()
 
 
 class CsvLogger(_LinesLogger):
-    """Writes monitor.csv: a header, then a row per record; undefined is nan.
+    """Writes monitor.csv: a header, then one row per record; undefined values are nan.
 
     Args:
         path: The file.
@@ -81,7 +81,7 @@ class CsvLogger(_LinesLogger):
         """Appends one row.
 
         Raises:
-            FileExistsError: The file is another run's.
+            FileExistsError: The file belongs to another run.
         """
         header = _csv_line(COLUMNS) if self._file.empty() else ""
         self._append(header + _csv_line(list(asdict(record).values())))
@@ -92,7 +92,7 @@ class CsvLogger(_LinesLogger):
 
 
 class JsonLinesLogger(_LinesLogger):
-    """Writes monitor.jsonl: an object per record; undefined is null, infinite "Infinity".
+    """Writes monitor.jsonl: one object per record; undefined is null, infinite "Infinity".
 
     Args:
         path: The file.
@@ -100,7 +100,7 @@ class JsonLinesLogger(_LinesLogger):
     """
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None = None) -> None:
-        """Appends one line; errors as those of `CsvLogger`."""
+        """Appends one line; raises as `CsvLogger.write`."""
         values = {name: _json_value(value) for name, value in asdict(record).items()}
         self._append(json.dumps(values, allow_nan=False) + "\n")
 
@@ -116,7 +116,7 @@ def _csv_line(values: Sequence) -> str:
 
 
 def _json_value(value):
-    """Returns what JSON can hold: null for nan, a string for the infinite."""
+    """Returns a value that JSON can hold: null for nan, a string for infinity."""
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, float) and math.isinf(value):

@@ -1,4 +1,4 @@
-"""What the callback asks of a logger, and the log folder of one that writes files."""
+"""What the callback needs from a logger, and the log folder from one that writes files."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -7,36 +7,36 @@ from ..records.record import ProbeRecord, ProbeSnapshot
 
 
 class RecordLogger(Protocol):
-    """What the callback asks of a logger; any object with these two methods will do."""
+    """What the callback needs from a logger: any object with these two methods."""
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot) -> None:
         """Takes one probe's record and the arrays behind it."""
 
     def close(self) -> None:
-        """Ends a training; a later `write` begins the next."""
+        """Ends a training; a later `write` begins the next one."""
 
 
 class FileLogger(RecordLogger, Protocol):
-    """A logger that can go on with what an earlier training has left.
+    """A logger that can continue the file of an earlier training.
 
-    Where a write raises OSError, its file is as it was before.
+    If a write raises OSError, its file is as it was before.
     """
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
-        """Takes a record; without its snapshot only what is in the record is written."""
+        """Takes a record; without a snapshot, only what the record holds is written."""
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Makes ready for a training, and drops what it will write again.
+        """Prepares for a training, and drops what it will write again.
 
         Args:
-            epoch: The first, from 0.
+            epoch: Its first epoch, from 0.
             step: Optimizer steps taken before.
-            written: {probe: its records before}.
+            written: {probe: number of its earlier records}.
 
         Raises:
-            FileExistsError: The training begins with epoch 0, and the file is another run's.
-            DamagedFileError: The file is not what was written.
+            FileExistsError: The training begins at epoch 0, and the file is another run's.
+            DamagedFileError: The file is damaged.
         """
 
     def removed(self) -> bool:
-        """Returns whether what was written is no longer there."""
+        """Returns whether the file was written and no longer exists."""

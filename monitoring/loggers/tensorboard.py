@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..records.files import AppendedFile
-from ..records.record import ProbeRecord, ProbeSnapshot
-from ..statistics.metrics import METRIC_NAMES
+from ..records.record import METRIC_COLUMNS, ProbeRecord, ProbeSnapshot
 
 EVENTS = "events.out.tfevents"  # TensorBoard reads files of this name
 PIXELS = 256  # of an image's side, at least
@@ -23,12 +22,11 @@ PIXELS = 256  # of an image's side, at least
 class TensorBoardLogger:
     """Writes a scalar for each defined metric, and images every k-th epoch.
 
-    The images are the spectrum of the correlation, and the correlation itself, its channels
-    ordered so that those which say the same stand together. The events' step is the
-    optimizer's.
+    The images show the spectrum of the correlation and the correlation itself, with its channels
+    ordered so that duplicates stand together. The step of each event is the optimizer's.
 
     Args:
-        folder: Where to; made at the first write.
+        folder: Folder for the events; created at the first write.
         image_frequency: Draw images every k-th epoch, and before the first step.
             Defaults to 10.
     """
@@ -39,27 +37,27 @@ class TensorBoardLogger:
         self._purge: int | None = None
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Makes ready for a training that begins with `epoch`; as `FileLogger.start`.
+        """Prepares for a training that begins at `epoch`; see `FileLogger.start`.
 
-        What lies after `step` stays in its file, and TensorBoard is told to forget it, as
-        every later file tells it of what it holds anew.
+        Events after `step` stay in their file; a mark in the next file has TensorBoard purge
+        them, as each later file does for the steps it holds again.
         """
         self._purge = step + 1 if epoch and self._folder.is_dir() else None
 
     def removed(self) -> bool:
-        """Returns whether the folder, or the file that is open, is no longer there."""
+        """Returns whether the folder or the open file no longer exists."""
         there = self._folder.is_dir()
         return not there or (self._file is not None and self._file.removed())
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
-        """Writes one probe's events; without a snapshot no images."""
+        """Writes the events of one probe; without a snapshot, no images."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         name = record.probe.removeprefix("probe_")
         values = [
             Summary.Value(tag=f"{metric}/{name}", simple_value=value)
             for metric, value in asdict(record).items()
-            if metric in METRIC_NAMES and not math.isnan(value)
+            if metric in METRIC_COLUMNS and not math.isnan(value)
         ]
         drawn = (record.epoch + 1) % self._image_frequency == 0
         if drawn and snapshot is not None and len(snapshot.eigenvalues):
@@ -77,7 +75,7 @@ class TensorBoardLogger:
         self._add(Summary(value=values), record.step)
 
     def close(self) -> None:
-        """Closes the file; a later write begins another in the same folder."""
+        """Closes the file; a later write begins another one in the same folder."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -109,7 +107,7 @@ class TensorBoardLogger:
 
 
 def _seconds(folder: Path) -> list[int]:
-    """Returns when each file of events in a folder was begun, by its name."""
+    """Returns the second in which each file of events in a folder was begun, from its name."""
     names = (re.match(rf"{EVENTS}\.(\d+)\.", path.name) for path in folder.glob(f"{EVENTS}.*"))
     return [int(name[1]) for name in names if name]
 
@@ -118,7 +116,7 @@ def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:
     """Draws eigenvalues, descending, as bars from 0 to the largest.
 
     Returns:
-        (256, width, 3), uint8; each bar is as wide as the others.
+        (256, width, 3), uint8; all bars are equally wide.
     """
     bar = max(1, PIXELS // len(eigenvalues))
     heights = np.round(eigenvalues / eigenvalues.max() * PIXELS).astype(int)
@@ -127,10 +125,10 @@ def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:
 
 
 def draw_correlation(correlation: np.ndarray) -> np.ndarray:
-    """Draws |correlation| of the live channels, white 0 and dark 1, like beside like.
+    """Draws |correlation| of the live channels, white for 0 and dark for 1, clustered.
 
     Returns:
-        (side, side, 3), uint8; each channel is as wide as the others.
+        (side, side, 3), uint8; all channels are equally wide.
     """
     live = ~np.isnan(np.diag(correlation))
     order = np.flatnonzero(live)[likeness_order(np.abs(correlation[np.ix_(live, live)]))]
@@ -141,13 +139,13 @@ def draw_correlation(correlation: np.ndarray) -> np.ndarray:
 
 
 def likeness_order(likeness: np.ndarray) -> list[int]:
-    """Orders channels so that each is followed by the most alike of those left.
+    """Orders channels so that each is followed by the most similar one that is left.
 
     Args:
         likeness: (channels, channels), symmetric.
 
     Returns:
-        Every channel once; duplicates stand together.
+        Every channel once, duplicates next to each other.
 
     Example:
         >>> likeness_order(np.array([[1, 0, 1.0], [0, 1, 0], [1, 0, 1]]))

@@ -1,7 +1,7 @@
 """Records as lists of numbers, ready to plot."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -46,3 +46,19 @@ def ignoring_nan(reduce, values: Sequence[float]) -> float:
     """Reduces the values that are not nan; nan if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return float(reduce(defined)) if defined else math.nan
+
+
+def redundancy_logs(names: Sequence[str], redundancy: Mapping[str, float]) -> dict[str, float]:
+    """Returns what a monitor adds to the logs of an epoch.
+
+    Args:
+        names: Names of the watched layers.
+        redundancy: {layer name: redundancy} measured in this epoch; empty if it was not.
+
+    Example:
+        >>> redundancy_logs(["probe_wide"], {"probe_wide": 0.5})
+        {'redundancy': 0.5, 'redundancy/wide': 0.5}
+    """
+    mean = ignoring_nan(np.mean, list(redundancy.values()))
+    each = {f"redundancy/{n.removeprefix('probe_')}": redundancy.get(n, math.nan) for n in names}
+    return {"redundancy": mean, **each}

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+BASELINE_EPOCH = -1  # the epoch of the baseline, which is measured before the first step
+
+
 @dataclass(frozen=True)
 class ProbeRecord:
     """One measurement of one probe: a flat row of monitor.csv and monitor.jsonl.
@@ -64,6 +67,11 @@ class ProbeRecord:
 
 
 COLUMNS = tuple(field.name for field in fields(ProbeRecord))
+NOT_METRICS = (
+    *("probe", "source", "epoch", "step", "images", "samples", "channels"),
+    *("redundancy_plugin", "verdict", "seconds"),
+)
+METRIC_COLUMNS = tuple(name for name in COLUMNS if name not in NOT_METRICS)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,66 @@
+"""What monitoring costs a training."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .measuring import Measurer
+from .taps.train_step import TrainStepTap
+
+
+class MonitoringCost:
+    """The time for which a training waits for its monitor, and the time inside its steps.
+
+    Attributes:
+        seconds: Seconds for which the training has waited.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._measurer: Measurer | None = None
+        self._began = self._total = 0.0
+        self._first_step = 0
+        self._taps: tuple[TrainStepTap, int] | None = None  # and the steps that it has seen
+        self._estimate: float | None = None
+
+    def begin(self, measurer: Measurer) -> None:
+        """Starts a training."""
+        self.seconds, self._taps, self._estimate = 0.0, None, None
+        self._measurer, self._first_step = measurer, measurer.step
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """Ends the training before the monitor lets go of the model."""
+        measurer, self._measurer = self._measurer, None
+        if measurer is not None and measurer.tap is not None and measurer.tap.accumulate:
+            self._taps = measurer.tap, measurer.step - self._first_step
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time of a block for which the training waits."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def step_seconds(self) -> float:
+        """Estimates the time of the last training that went into its steps' statistics.
+
+        Returns:
+            Seconds; 0 if none were taken there.
+        """
+        if self._taps is None:
+            return 0.0
+        if self._estimate is None:
+            tap, steps = self._taps
+            self._estimate = tap.step_seconds() * steps
+        return self._estimate
+
+    def summary(self) -> str:
+        """Returns the cost of the training that has just ended, in one line."""
+        training_seconds = time.perf_counter() - self._began
+        estimate = self.step_seconds()
+        fraction = (self.seconds + estimate) / training_seconds
+        line = f"monitoring: {fraction:.1%} of {training_seconds:.0f} s".replace("%", " %")
+        return f"{line}, of which the part inside the steps is estimated" if estimate else line

@@ -1,0 +1,131 @@
+"""Turns measurements into records on a thread of its own and hands them to the loggers."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from .cost import MonitoringCost
+from .loggers.console import ConsoleLogger
+from .loggers.folder import LogFolder
+from .loggers.protocol import RecordLogger
+from .records.files import WriteFailures
+from .records.measurement import Measurement, summarise
+from .records.record import ProbeRecord
+from .records.run_files import checked_folder
+from .taps.distribution import first_process
+from .worker import Worker
+
+
+class Recorder:
+    """Records what a monitor measures, for one training after another.
+
+    Args:
+        log_dir: Folder for all files; None for none.
+        loggers: Exactly these loggers; None for the console and the files of `log_dir`.
+        cost: Counts the time for which the training waits.
+
+    Attributes:
+        folder: The folder of files, or None.
+        cost: As given.
+        write_failures: What could not be written.
+        records: Records of the running or the last training.
+        started: Whether the running training has reached its first epoch.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | Path | None,
+        loggers: Sequence[RecordLogger] | None,
+        cost: MonitoringCost,
+    ):
+        self.cost, self.write_failures = cost, WriteFailures()
+        self.folder: LogFolder | None = None
+        if loggers is None and log_dir is not None:
+            self.folder = LogFolder(checked_folder(log_dir), self.write_failures)
+        self.records: list[ProbeRecord] = []
+        self.started = self._console = False
+        self._users_loggers = None if loggers is None else list(loggers)
+        self._loggers: list[RecordLogger] = []
+        self._worker: Worker | None = None
+
+    def begin(self, *, console: bool) -> None:
+        """Prepares for a training.
+
+        Args:
+            console: Whether to print a table at the end, if the user has passed no loggers.
+        """
+        self.records, self.started = [], False
+        self._console = console and self._users_loggers is None and first_process()
+        self._loggers = []
+        if first_process() and self._users_loggers is not None:
+            self._loggers = list(self._users_loggers)
+        elif first_process():
+            self._loggers = [ConsoleLogger()] if console else []
+            self._loggers += [] if self.folder is None else [self.folder]
+        self._worker = Worker()
+
+    def resume(self, epoch: int, step: int) -> list[ProbeRecord]:
+        """Starts at `epoch`, with the records of earlier epochs that the folder holds.
+
+        Returns:
+            These records; empty if there are none.
+
+        Raises:
+            FileExistsError: The training begins at epoch 0, and the folder holds another run.
+            DamagedFileError: The folder's records are damaged.
+        """
+        self.started = True
+        earlier = [] if self.folder is None else self.folder.start(epoch, step)
+        self.records = list(earlier)
+        for logger in self._loggers:
+            if isinstance(logger, ConsoleLogger):
+                for record in earlier:
+                    logger.write(record)
+        return earlier
+
+    def submit(self, measurements: Sequence[Measurement]) -> None:
+        """Has measurements recorded and logged, in order."""
+        for measurement in measurements:
+            self.submit_job(partial(self._log, measurement), measurement.grouped.nbytes)
+
+    def submit_job(self, job: Callable[[], object], size: int) -> None:
+        """Has a job done after those before it; waits while too many bytes are pending."""
+        assert self._worker is not None, "begin comes first"
+        self._worker.submit(job, size)
+
+    def drain(self) -> None:
+        """Waits until everything is recorded and logged.
+
+        Raises:
+            Exception: An error of a logger.
+        """
+        if self._worker is not None:
+            with self.cost.waiting():
+                self._worker.drain()
+
+    def close(self) -> None:
+        """Waits as `drain` does, and closes every logger.
+
+        Raises:
+            Exception: The first error of a logger; all of them are closed nevertheless.
+        """
+        worker, self._worker = self._worker, None
+        loggers, self._loggers = self._loggers, []
+        with self.cost.waiting(), ExitStack() as closing:
+            for logger in reversed(loggers):  # an exit stack runs the last one first
+                closing.callback(logger.close)
+            if worker is not None:
+                closing.callback(worker.close)
+
+    def print_cost(self) -> None:
+        """Prints the cost of the training that has just ended, unless fit is silent."""
+        if self._console:
+            print(self.cost.summary())
+
+    def _log(self, measurement: Measurement) -> None:
+        """Makes a record and logs it, on the worker's thread."""
+        record, snapshot = summarise(measurement)
+        self.records.append(record)
+        for logger in self._loggers:
+            logger.write(record, snapshot)
