@@ -4,24 +4,31 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test soak audit test-grid test-torch benchmark benchmark-check lint clean
+.PHONY: train test test-all test-slow soak audit test-grid test-torch benchmark benchmark-check lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
 
+# under 8 minutes on two idle cores
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+# and the rest: whole processes, kills, other backends, installations, the grid of trainings
+test-all: test test-slow test-grid
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# an hour: prints the figures of docs/reliability.md
+# an hour; prints the figures of docs/reliability.md
 soak: .venv/installed-dev
 	$(BIN)/python tests/soak.py
 
-# the pinned versions against the known vulnerabilities; needs the network
+# looks the pinned versions up among known vulnerabilities; needs the network
 audit: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt 'pip-audit>=2.9,<3'
 	$(BIN)/python tests/audit.py constraints.txt
@@ -33,7 +40,7 @@ test-torch: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'
 	$(BIN)/python -m pytest tests/test_backends.py -k torch
 
-# an hour on two idle cores; anything else that runs is in the figures.
+# an hour on two cores, which must be idle otherwise
 benchmark benchmarks.json: .venv/installed-dev
 	$(BIN)/python -m pytest tests/test_benchmarks.py --benchmark-only -q \
 		--benchmark-json=benchmarks.json --benchmark-columns=median
@@ -49,9 +56,9 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Expected Python 3.11 to 3.13: make PYTHON=python3.12. Received: $$($(PYTHON) --version)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app]'
 	@touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[app,dev]'
 	@touch $@

@@ -2,7 +2,7 @@
 
 The same float32 activations, (200, 3, 4, 16), mixed so that their channels are correlated, go
 through each way the monitor accumulates, in many splits and orders of batches. The reference
-is a two-pass computation in float64. docs/monitoring.md quotes it.
+is a two-pass computation in float64. docs/accuracy.md quotes it.
 """
 
 import keras

@@ -2,7 +2,7 @@
 
 `python tests/delve_table.py [MODEL.keras DATA]`: on activations drawn with a known answer and,
 with a trained zoo model with probes, on what its probes see of DATA's test images.
-docs/monitoring.md quotes it.
+docs/accuracy.md quotes it.
 
 Delve's number is computed from the definition that version 0.1.50 publishes
 (https://github.com/delve-team/delve, delve/metrics.py and torch_utils.py): covariance from raw

@@ -1,7 +1,7 @@
 """Prints how often the jackknife's intervals hold the truth: `python tests/jackknife_table.py`.
 
 Each row is a kind of activations whose redundancy is known, drawn anew 200 times, and measured
-as the monitor measures images. docs/monitoring.md quotes it.
+as the monitor measures images. docs/accuracy.md quotes it.
 """
 
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from monitoring.records.measurement import Measurement, summarise
-from monitoring.statistics.covariance import batch_state
+from monitoring.statistics.covariance import measure_batch, to_host
 from monitoring.statistics.grouped import GroupedCovariance
 from monitoring.statistics.structure import effective_rank, redundancy_score
 
@@ -97,12 +97,8 @@ CASES: dict[str, tuple[Draw, tuple[float, float]]] = {
 def measure(images: np.ndarray):
     """Returns the record of activations (images, height, width, channels)."""
     samples = images.reshape(len(images), -1, images.shape[-1])
-    shift = samples[0, 0]
-    count, mean, scatter = (np.asarray(part) for part in batch_state(samples, shift))
     grouped = GroupedCovariance(images.shape[-1])
-    for start in range(0, len(samples), grouped.size):
-        part = slice(start, start + grouped.size)
-        grouped.add_units(shift, count, mean[part], scatter[part], dtype="float32")
+    grouped.add_units(to_host(measure_batch(samples)))
     return summarise(Measurement(grouped, "probe", "images", epoch=0, step=0))[0]
 
 

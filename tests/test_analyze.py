@@ -13,7 +13,7 @@ from PIL import Image
 from models import Nano_U
 from monitoring.__main__ import main
 from monitoring.records.reading import read_run
-from training.analyze import preprocessing
+from training.model_images import preprocessing
 
 OWN = """
 import keras
@@ -126,12 +126,12 @@ def test_own_classes_come_with_import(tmp_path, masked, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["none.keras"], "is not there"),
+        (["none.keras"], "does not exist"),
         (["model.keras", "--layers", "nothing"], "has no layer 'nothing'"),
         (["model.keras", "--preprocess", "vgg99"], "Received: 'vgg99'"),
         (["model.keras", "--tolerance", "nan"], "Expected a tolerance of 0 or more points"),
         (["model.keras", "--rule", "best"], "Unknown rule"),
-        (["text.keras"], "is no .keras file"),
+        (["text.keras"], "is not a .keras file"),
         (["model.keras", "--input-size", "5"], "Expected --input-size H,W"),
     ],
     ids=str,

@@ -16,14 +16,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import unit_states
 from paired import Interval, median, paired
 
 from models import BU_Net, Nano_U, Probe
 from monitoring import GroupedCovariance, NASMonitorCallback
 from monitoring.loggers.folder import KINDS
 from monitoring.records.measurement import Measurement, summarise
-from monitoring.statistics.covariance import batch_state
-from monitoring.taps.train_step import _Accumulator
+from monitoring.statistics.covariance import measure_batch
+from monitoring.taps.accumulator import Accumulator
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE, BATCH, EPOCH = (60, 80, 3), 16, 266 / 16  # steps of an epoch of 266 images
@@ -176,7 +177,7 @@ def test_images(benchmark, tmp_path, network, case):
 def test_covariance_update(benchmark, shape):
     """One batch's mean and scatter, against the bare product of the same matrix."""
     samples = tf.reshape(tf.random.stateless_normal(shape, (0, 0)), (-1, shape[-1]))
-    update = tf.function(lambda: batch_state(samples, samples[0]).scatter)
+    update = tf.function(lambda: measure_batch(samples).scatter)
     product = tf.function(lambda: tf.matmul(samples, samples, transpose_a=True))
     pairs = paired(lambda: product().numpy(), lambda: update().numpy())
     wall = median(pairs.wall[:, 0] / pairs.wall[:, 1])
@@ -247,10 +248,7 @@ def measured(channels: int) -> GroupedCovariance:
     rng = np.random.default_rng(0)
     grouped = GroupedCovariance(channels)
     for _ in range(grouped.size):
-        x = rng.normal(size=(2 * channels, channels)).astype("float32")
-        centred = x - x.mean(axis=0)
-        scatter = (centred.T @ centred)[None]
-        grouped.add_units(0, len(x), x.mean(axis=0)[None], scatter)
+        grouped.add_units(unit_states(rng.normal(size=(1, 2 * channels, channels))))
     return grouped
 
 
@@ -313,7 +311,7 @@ def seconds_of(call, repeat=15) -> float:
 def accumulating(shapes):
     """Returns one call that adds a batch at each of several probes."""
     probes = [
-        (_Accumulator(s[-1], "float32"), tf.random.stateless_uniform(s, (0, i)))
+        (Accumulator(s[-1], "float32"), tf.random.stateless_uniform(s, (0, i)))
         for i, s in enumerate(shapes)
     ]
 
@@ -412,7 +410,7 @@ arrays = 0
 class Arrays(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         global arrays
-        window = callbacks[0]._step._accumulators.values() if source == "batches" else []
+        window = callbacks[0]._measurer.tap._accumulators.values() if source == "batches" else []
         arrays = sum(v.numpy().nbytes for a in window for v in a._variables.values()) / 1e6
 
 if what == "arrays":

@@ -142,7 +142,7 @@ def test_what_has_no_graph_or_no_size_is_refused():
     with pytest.raises(ValueError, match="Received: 'mine', a Subclassed"):
         model_cost(Subclassed(name="mine"))
     inputs = keras.Input((None, 8, 3))
-    with pytest.raises(ValueError, match="Expected fixed sizes"):
+    with pytest.raises(ValueError, match="Expected a fixed size"):
         model_cost(keras.Model(inputs, kl.Conv2D(2, 1)(inputs)))
 
 

@@ -6,10 +6,10 @@ import pandas
 import pytest
 
 from models import Nano_U
+from train import train
 from training.config import AugmentationConfig
 from training.data import batches, training_batches
 from training.distill import Answers, DistillationLoss, read_teacher
-from training.fit import train
 from training.synthetic import synthetic_splits
 
 SMALL = "model: {name: nano_u, filters: [2, 4], bottleneck: 4}\n"
@@ -35,13 +35,13 @@ def trained(folder, **options):
 
 def test_the_loss_is_its_formula(rng):
     mask = rng.integers(0, 2, (2, 3, 4, 1)).astype(float)
-    taught, said = rng.normal(size=(2, 2, 3, 4, 1)) * 3
-    hard = -np.mean(mask * np.log(sigmoid(said)) + (1 - mask) * np.log(1 - sigmoid(said)))
+    taught, logits = rng.normal(size=(2, 2, 3, 4, 1)) * 3
+    hard = -np.mean(mask * np.log(sigmoid(logits)) + (1 - mask) * np.log(1 - sigmoid(logits)))
     for alpha, temperature in ((0.0, 4.0), (0.3, 1.0), (0.5, 4.0), (1.0, 2.0)):
-        soft = np.mean((sigmoid(taught / temperature) - sigmoid(said / temperature)) ** 2)
+        soft = np.mean((sigmoid(taught / temperature) - sigmoid(logits / temperature)) ** 2)
         expected = (1 - alpha) * hard + alpha * temperature**2 * soft
         loss = DistillationLoss(alpha, temperature)
-        assert float(loss(np.concatenate([mask, taught], -1), said)) == pytest.approx(
+        assert float(loss(np.concatenate([mask, taught], -1), logits)) == pytest.approx(
             expected, 1e-5
         )
         again = DistillationLoss.from_config(loss.get_config())
@@ -81,8 +81,8 @@ def test_what_is_saved_is_the_bare_student(tmp_path, teacher):
         "probe_encoder_2": 6,
         "probe_bottleneck": 6,
     }
-    said = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Beside its teacher" in said and "teacher: in use" in said
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Beside its teacher" in page and "teacher: in use" in page
 
 
 def test_answers_are_the_teachers_at_what_the_student_sees(teacher):
@@ -123,10 +123,10 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path, teacher):
     Nano_U((24, 32, 3)).save(tmp_path / "small.keras")
     with pytest.raises(ValueError, match=r"input_shape \(None, 24, 32, 3\), the student"):
         read_teacher(tmp_path / "small.keras", student)
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_teacher(tmp_path / "none", student)
     with pytest.raises(FileNotFoundError, match="did not end"):
         read_teacher(tmp_path, student)
     (tmp_path / "text.keras").write_text("no model")
-    with pytest.raises(ValueError, match="is no .keras file"):
+    with pytest.raises(ValueError, match="is not a .keras file"):
         read_teacher(tmp_path / "text.keras", student)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from models import BU_Net, Nano_U
+from train import train
 from training.data import scale
-from training.export import export, main, summary
-from training.fit import train
+from training.export import export, summary
+from training.export.__main__ import main
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
@@ -92,6 +93,15 @@ def test_what_loses_too_much_is_refused_and_kept_apart(trained, tmp_path):
     assert found.float_scores.miou - found.int8_scores.miou < 0.05 and found.agreement > 0.97
 
 
+def test_an_earlier_file_is_removed_only_where_it_is_proved_ours(trained, tmp_path):
+    _, model = trained
+    (tmp_path / "model_int8.h").write_text("a stranger's")
+    with pytest.raises(ValueError, match="move model_int8.h elsewhere"):
+        export(model, synthetic_splits(), tmp_path, name="nano_u", tolerance=100)
+    assert [path.name for path in tmp_path.iterdir()] == ["model_int8.h"]
+    assert (tmp_path / "model_int8.h").read_text() == "a stranger's"
+
+
 def test_a_u_net_is_for_litert_only(tmp_path):
     model = BU_Net(filters=(4, 8), bottleneck=8)
     found = export(model, synthetic_splits(), tmp_path, name="bu_net", tolerance=100)
@@ -150,8 +160,8 @@ def test_the_command_line(trained, tmp_path, capsys):
     assert main([folder, "--export-tolerance", "-100"]) == 3
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "is not there" in said[0] and "no finished run" in said[1]
+    lines = capsys.readouterr().err.splitlines()
+    assert "does not exist" in lines[0] and "does not hold a finished run" in lines[1]
 
 
 @pytest.mark.parametrize("build", [Nano_U, BU_Net])

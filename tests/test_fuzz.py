@@ -1,5 +1,6 @@
 """Configurations and records that nobody would write: read rightly, or refused in a line."""
 
+import functools
 import json
 import os
 
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitoring.records.reading import read_run
-from monitoring.statistics.covariance import CovarianceState, batch_state, merge_states
+from monitoring.statistics.covariance import CovarianceState, measure_batch, merge, to_host
 from training.config import Config, read_config
 
 EXAMPLES = int(os.environ.get("PROBE_ZOO_EXAMPLES", "150"))
@@ -91,12 +92,9 @@ def test_damaged_records_are_read_without_the_damage_or_refused(
 def test_any_split_has_the_covariance_of_the_whole(channels, sizes, offset, seed):
     draw = np.random.default_rng(seed)
     samples = (draw.normal(size=(sum(sizes), channels)) + offset).astype("float32")
-    shift = samples[0]
-    joined = None
-    for part in np.split(samples, np.cumsum(sizes)[:-1]):
-        count, mean, scatter = (np.asarray(value) for value in batch_state(part, shift))
-        state = CovarianceState(int(count), mean.astype(float), scatter.astype(float))
-        joined = state if joined is None else merge_states(joined, state)
+    parts = np.split(samples, np.cumsum(sizes)[:-1])
+    states = [to_host(measure_batch(part)) for part in parts]
+    joined = functools.reduce(merge, states, CovarianceState.empty(channels))
     exact = samples.astype(float) - samples.astype(float).mean(axis=0)
     expected = exact.T @ exact
     assert joined.count == len(samples)

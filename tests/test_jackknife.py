@@ -1,32 +1,20 @@
 import numpy as np
 import pytest
+from conftest import grouped_units
 from scipy import stats
 
-from monitoring.statistics.grouped import GroupedCovariance
 from monitoring.statistics.jackknife import (
     T_QUANTILES,
     Estimate,
-    enough_units,
     rank_jackknife,
     redundancy_jackknife,
+    required_units,
 )
 from monitoring.statistics.structure import channel_structure, effective_rank, redundancy_score
 
 
-def grouped(x):
-    """Images (images, positions, channels), exactly, in float64."""
-    result = GroupedCovariance(x.shape[-1])
-    mean = x.mean(axis=1)
-    centred = x - mean[:, None]
-    scatter = centred.swapaxes(1, 2) @ centred
-    for start in range(0, len(x), result.size):
-        part = slice(start, start + result.size)
-        result.add_units(0, x.shape[1], mean[part], scatter[part])
-    return result
-
-
 def both(x):
-    group = grouped(x)
+    group = grouped_units(x)
     structure = channel_structure(group.total())
     plain = redundancy_score(structure.correlation) if structure.live.sum() > 1 else np.nan
     return (
@@ -91,7 +79,7 @@ def test_a_channel_that_varies_in_one_group_alone(rng):
 def test_live_channels_alone_count_and_wide_layers_are_done_in_parts(rng, monkeypatch):
     x = rng.normal(size=(40, 6, 12)) @ rng.normal(size=(12, 12))
     whole = both(x)
-    monkeypatch.setattr("monitoring.jackknife.CHUNK", 300)
+    monkeypatch.setattr("monitoring.statistics.jackknife.CHUNK", 300)
     dead = np.concatenate([x[..., :5], np.zeros((40, 6, 2)), x[..., 5:]], axis=-1)
     for one, other in zip(whole, both(dead), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9)
@@ -118,4 +106,4 @@ def test_undefined_for_one_group_or_one_channel(rng, shape):
 )
 def test_how_many_images_would_do(bias, width, units, groups, needed):
     redundancy = Estimate(0.25, 0.25 - width / 2, 0.25 + width / 2)
-    assert enough_units(0.25 + bias, redundancy, units, groups) == needed
+    assert required_units(0.25 + bias, redundancy, units, groups) == needed

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import grouped_units
 
-from monitoring import GroupedCovariance
 from monitoring.loggers.console import ConsoleLogger
 from monitoring.loggers.lines import CsvLogger, JsonLinesLogger
 from monitoring.records.measurement import Measurement, summarise
-from monitoring.records.record import COLUMNS
+from monitoring.records.record import COLUMNS, METRIC_COLUMNS
 from monitoring.statistics.metrics import METRIC_NAMES
 
 INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
@@ -19,12 +19,7 @@ INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
 
 def record_of(x, epoch=0, probe="probe_bottleneck"):
     """The record of one image a row."""
-    grouped = GroupedCovariance(x.shape[-1])
-    for start in range(0, len(x), grouped.size):
-        rows = x[start : start + grouped.size]
-        scatter = np.zeros((len(rows), x.shape[-1], x.shape[-1]))
-        grouped.add_units(0, 1, rows, scatter)
-    return summarise(Measurement(grouped, probe, "images", epoch, step=7))
+    return summarise(Measurement(grouped_units(x[:, None]), probe, "images", epoch, step=7))
 
 
 @pytest.fixture
@@ -140,9 +135,9 @@ def test_undefined_numbers_are_dashes_on_the_console(rng):
 def test_a_records_fields_are_the_columns():
     assert COLUMNS[:7] == ("probe", "source", "epoch", "step", "images", "samples", "channels")
     assert COLUMNS[-2:] == ("verdict", "seconds")
-    metrics = [name for name in METRIC_NAMES if name in COLUMNS]
-    assert metrics == list(METRIC_NAMES)
-    assert [name for name in COLUMNS if name in METRIC_NAMES] == metrics
+    intervals = {"redundancy_low", "redundancy_high", "effective_rank_low", "effective_rank_high"}
+    assert set(METRIC_COLUMNS) == {*METRIC_NAMES, *intervals, "drift_share"}
+    assert [name for name in COLUMNS if name in METRIC_COLUMNS] == list(METRIC_COLUMNS)
 
 
 def test_a_snapshot_numbers_channels_as_the_layer_does(rng):

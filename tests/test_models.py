@@ -3,6 +3,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ SETTINGS = [
     True,
     *itertools.chain.from_iterable(itertools.combinations(GROUPS, n) for n in (1, 2, 3)),
 ]
+FILES = Path(__file__).parent / "files"
 SIZE = (24, 32, 3)
 WIDTHS = {"nano_u": {}, "bu_net": {"filters": (8, 16), "bottleneck": 16}}
 
@@ -248,10 +250,54 @@ def test_trains_under_xla(name, rng):
     assert history.history["loss"][1] < history.history["loss"][0]
 
 
-def test_probe_is_registered_and_round_trips():
-    probe = keras.layers.deserialize(keras.layers.serialize(Probe(name="here")))
-    assert type(probe) is Probe
-    assert probe.name == "here"
+def test_a_probe_is_a_plain_identity_layer_with_the_prefix():
+    probe = keras.layers.deserialize(keras.layers.serialize(Probe(name="probe_here")))
+    assert type(probe) is keras.layers.Identity
+    assert probe.name == "probe_here"
+    with pytest.raises(ValueError, match="begin with 'probe_'.*Received: name='here'"):
+        Probe(name="here")
+
+
+def test_a_file_with_probes_loads_in_plain_keras_alone(tmp_path, rng):
+    model = randomised(Nano_U(SIZE, (2, 2), 2, enable_probes=True), rng)
+    images = rng.uniform(-1, 1, (2, *SIZE)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    script = """
+import sys, keras, numpy as np
+model = keras.saving.load_model("model.keras", safe_mode=True)
+np.save("outputs.npy", model.predict(np.load("images.npy"), verbose=0))
+assert not {"models", "monitoring", "training", "probe_zoo"} & set(sys.modules)
+print([layer.name for layer in model.layers if layer.name.startswith("probe_")])
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == str(probe_names(model))
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs.npy"), expected)
+
+
+def test_a_file_of_version_0_1_loads_with_identity_layers(rng):
+    """Its probes are of a class of ours, which only `import models` made known."""
+    model = keras.saving.load_model(FILES / "probes_of_0.1.keras", safe_mode=True)
+    assert probe_names(model) == ["probe_encoder_1", "probe_bottleneck"]
+    assert {type(model.get_layer(name)) for name in probe_names(model)} == {keras.layers.Identity}
+    plain = keras.Sequential(
+        [keras.Input((6, 8, 3))]
+        + [
+            type(layer).from_config(layer.get_config())
+            for layer in model.layers
+            if isinstance(layer, keras.layers.Conv2D)
+        ]
+    )
+    plain.set_weights(model.get_weights())
+    assert all(np.ptp(weight) > 0 for weight in model.get_weights() if weight.ndim > 1)
+    images = rng.uniform(-1, 1, (2, 6, 8, 3)).astype("float32")
+    np.testing.assert_array_equal(
+        model.predict(images, verbose=0), plain.predict(images, verbose=0)
+    )
 
 
 def test_side_model_gives_the_activations_of_any_layer(rng):

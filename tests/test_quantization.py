@@ -13,9 +13,9 @@ from models.cost import model_cost
 from models.quantization import IMAGE_RANGE, StartRounding, folded
 from models.quantization.fake_quant import FakeQuantDepthwiseConv2D, FakeQuantize, quantized_kernel
 from monitoring import NASMonitorCallback
+from train import train
 from training.data import scale
 from training.export import export
-from training.fit import train
 from training.litert import convert, operators, run
 from training.synthetic import synthetic_splits
 
@@ -258,8 +258,19 @@ def test_with_a_teacher_and_a_monitor_it_trains_saves_and_exports(taught):
 
 def test_a_saved_run_exports_again_without_looking_at_images(taught, tmp_path, monkeypatch):
     folder, model = taught
-    monkeypatch.setattr("training.export.draw_images", lambda *_: pytest.fail("calibrated"))
+    drawn = "training.export.device_file.draw_images"
+    monkeypatch.setattr(drawn, lambda *_: pytest.fail("calibrated"))
     again = keras.saving.load_model(folder / "model.keras", safe_mode=True)
     export(again, synthetic_splits(), tmp_path, name="nano_u", tolerance=100)
     kept = "model_int8.tflite"
     assert (tmp_path / kept).read_bytes() == (folder / kept).read_bytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_batch_that_is_not_finite_does_not_spoil_the_range(value):
+    layer, x = FakeQuantize(), np.array([[-1.0, 0.5, 2.0]], "float32")
+    layer(x, training=True)
+    layer(np.array([[value, 0.5, 2.0]], "float32"), training=True)
+    assert layer.low.numpy() == pytest.approx(-0.9)  # 0.9 of -1, and 0 of the second batch
+    assert layer.high.numpy() == pytest.approx(2.0)
+    assert np.isfinite(layer(x, training=True)).all() and np.isfinite(layer(x)).all()

@@ -4,23 +4,19 @@ import json
 
 import numpy as np
 import pytest
+from conftest import grouped_units
 
 from monitoring import NASMonitorCallback
 from monitoring.loggers.arrays import ArraysLogger
 from monitoring.loggers.lines import JsonLinesLogger
 from monitoring.records.measurement import Measurement, summarise
 from monitoring.records.reading import read_records, read_run, read_snapshots
-from monitoring.statistics.grouped import GroupedCovariance
 
 
 def measured(rng, channels=3, probe="probe_a/b", epoch=0):
-    grouped = GroupedCovariance(channels)
     x = rng.normal(size=(20, 50, channels))
     x[..., 1] = 2.0
-    for unit in x:
-        centred = unit - unit.mean(axis=0)
-        grouped.add_units(0, 50, unit.mean(axis=0)[None], (centred.T @ centred)[None])
-    return summarise(Measurement(grouped, probe, "images", epoch, 7 * epoch))
+    return summarise(Measurement(grouped_units(x), probe, "images", epoch, 7 * epoch))
 
 
 @pytest.fixture

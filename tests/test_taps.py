@@ -11,7 +11,8 @@ from monitoring import NASMonitorCallback, RunningCovariance, watch
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.inference import folded_batch_normalization
 from monitoring.taps.layers import layer_paths
-from monitoring.taps.watched import Watched, _step
+from monitoring.taps.samples import position_step
+from monitoring.taps.watched import Watched
 
 
 def reference(activations):
@@ -156,7 +157,7 @@ def test_some_positions_of_every_image(rng, limit, step):
 
 def test_the_step_meets_every_row_column_and_phase():
     for shape, limit in (((60, 80), 400), ((30, 40), 400), ((240, 320), 400), ((60, 80), 100)):
-        step = _step(shape, limit)
+        step = position_step(shape, limit)
         rows, columns = np.divmod(np.arange(0, shape[0] * shape[1], step), shape[1])
         assert len(rows) <= limit
         if limit >= max(shape):

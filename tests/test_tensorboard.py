@@ -5,21 +5,19 @@ import io
 import keras
 import numpy as np
 import pytest
+from conftest import grouped_units
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from monitoring import GroupedCovariance
 from monitoring.loggers.tensorboard import TensorBoardLogger, draw_correlation, likeness_order
 from monitoring.records.measurement import Measurement, summarise
-from monitoring.statistics.metrics import METRIC_NAMES
+from monitoring.records.record import METRIC_COLUMNS
 
 
 def record_of(x, epoch, step):
-    grouped = GroupedCovariance(x.shape[-1])
-    for start in range(0, len(x), 32):
-        part = x[start : start + 32]
-        grouped.add_units(0, 1, part, np.zeros((len(part), x.shape[-1], x.shape[-1])))
-    return summarise(Measurement(grouped, "probe_bottleneck", "images", epoch, step))
+    return summarise(
+        Measurement(grouped_units(x[:, None]), "probe_bottleneck", "images", epoch, step)
+    )
 
 
 def test_scalars_and_images(rng, tmp_path):
@@ -33,7 +31,7 @@ def test_scalars_and_images(rng, tmp_path):
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    defined = {name for name in METRIC_NAMES if not np.isnan(getattr(pairs[0][0], name))}
+    defined = {name for name in METRIC_COLUMNS if not np.isnan(getattr(pairs[0][0], name))}
     assert set(tags["scalars"]) == {f"{name}/bottleneck" for name in defined}
     scalars = events.Scalars("effective_rank/bottleneck")
     assert [scalar.step for scalar in scalars] == [0, 10, 20, 30]
@@ -81,7 +79,7 @@ def test_early_stopping_on_redundancy(rng, tmp_path):
     assert "redundancy/wide" in (tmp_path / "history.csv").read_text().splitlines()[0]
     assert list((tmp_path / "tensorboard").iterdir())
     for early in ([stop, monitor], [log, monitor], [stop, log, monitor]):
-        with pytest.raises(ValueError, match="Put NASMonitorCallback before"):
+        with pytest.raises(ValueError, match="Expected NASMonitorCallback before"):
             NASMonitorCallback.check_order(early)
 
 

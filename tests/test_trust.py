@@ -13,7 +13,7 @@ from models import Nano_U
 from monitoring.__main__ import main
 from monitoring.loggers.folder import LogFolder
 from monitoring.loggers.lines import JsonLinesLogger
-from monitoring.records.files import Unwritten
+from monitoring.records.files import WriteFailures
 from train import main as train_main
 from training.checkpoint import BEST, LAST, Checkpoint
 from training.config import _UniqueKeys
@@ -71,7 +71,7 @@ def test_a_pickle_in_an_archive_is_refused_and_not_run(hostile, tmp_path, capsys
         (tmp_path / folder).mkdir()
     shutil.copy(path, tmp_path / "window" / "0.npz")
     shutil.copy(path, tmp_path / "arrays" / "probe_encoder_1-00000001.npz")
-    files = LogFolder(tmp_path, Unwritten())
+    files = LogFolder(tmp_path, WriteFailures())
     with pytest.raises(ValueError, match="0.npz cannot be read"):
         files.window(0)
     with pytest.raises(ValueError, match="probe_encoder_1-00000001.npz cannot be read"):
