@@ -264,7 +264,7 @@ CONTENTS = st.sampled_from([b"", b"{}", b"training: {epochs: 1}", b"[]", b"\xff\
     marked=st.booleans(),
     command=st.sampled_from(["--resume", "--output", "--pipeline"]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_command_changes_a_strangers_file(data, files, marked, command):
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patched:
         folder = Path(root)

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -34,13 +33,14 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _absolute(path: str) -> str:
+def _folder(path: Any) -> Any:
+    """Expands `~`, and refuses a path that cannot be written into config.yaml."""
+    return str(checked_folder(path)) if isinstance(path, str) else path
+
+
+def _absolute(path: Any) -> Any:
     """Returns a path that means the same from any working directory."""
-    return os.path.abspath(checked_folder(path))
-
-
-def _folder(path: str) -> str:
-    return str(checked_folder(path))
+    return os.path.abspath(_folder(path)) if isinstance(path, str) else path
 
 
 # YAML reads 1e-3 as a string, so numbers may be strings.
@@ -51,8 +51,8 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-Folder = Annotated[str, AfterValidator(_folder)]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+Folder = Annotated[str, BeforeValidator(_folder)]
 
 
 class Section(BaseModel):

@@ -63,14 +63,14 @@ def read_splits(root: str | Path, size: tuple[int, int], ignore_value: int | Non
         The three splits, images in the order of their names.
 
     Raises:
-        FileNotFoundError: A folder, or an image's mask, or a mask's image is not there.
+        FileNotFoundError: A folder, or an image's mask, or a mask's image does not exist.
         ValueError: A split is empty, a file cannot be read to its end, a mask is of
             another size than its image, or two files have one stem. Each names the file.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"Data folder {root} is not there. Expected {root}/{{train,val,test}}/{{img,mask}}/"
+            f"Data folder {root} does not exist. Expected {root}/{{train,val,test}}/{{img,mask}}/"
         )
     return Splits(**{name: read_split(root / name, size, ignore_value) for name in SPLITS})
 
@@ -79,7 +79,7 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
     """Reads a folder of images, (images, height, width, 3), uint8, in the order of their names.
 
     Raises:
-        FileNotFoundError: The folder is not there.
+        FileNotFoundError: The folder does not exist.
         ValueError: It holds no image, or a file that is none.
     """
     files = _files(folder)
@@ -112,7 +112,7 @@ def read_split(folder: Path, size: tuple[int, int], ignore_value: int | None = N
 def _files(folder: Path) -> dict[str, Path]:
     """Returns {stem: file} of a folder's images."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"Data folder {folder} is not there.")
+        raise FileNotFoundError(f"Data folder {folder} does not exist.")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
