@@ -25,6 +25,7 @@ class Measurer:
         max_positions: Most positions of an image to measure; None for all.
 
     Attributes:
+        model: The model.
         tap: The tap of the training step, while there is one.
 
     Raises:
@@ -39,7 +40,7 @@ class Measurer:
         data_format: str | None,
         max_positions: int | None,
     ):
-        self._model, self._images = model, images
+        self.model, self._images = model, images
         self._watched = Watched(model, layers, data_format, max_positions)
         self._images_tap = None if images is None else ImagesTap(self._watched)
         self.tap: TrainStepTap | None = None
@@ -52,7 +53,7 @@ class Measurer:
     @property
     def step(self) -> int:
         """Optimizer steps so far."""
-        optimizer = getattr(self._model, "optimizer", None)
+        optimizer = getattr(self.model, "optimizer", None)
         return int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer else 0
 
     def tap_training(self, weight: float, warmup: int) -> None:

@@ -48,7 +48,9 @@ class MonitorQueries:
         """
         if self._measurer is None and self.monitor_data is None:
             raise ValueError("Expected monitor_data, or a running fit. Received: neither")
-        measurer = self._measurer or self._find_layers()
+        measurer = self._measurer
+        if measurer is None or measurer.model is not self.model:
+            measurer = self._find_layers()
         epoch = self.records[-1].epoch if self.records else 0
         return measurer.measure_now(epoch)
 

@@ -108,15 +108,18 @@ class Recorder:
         """Waits as `drain` does, and closes every logger.
 
         Raises:
-            Exception: The first error of a logger; all of them are closed nevertheless.
+            Exception: An error of a logger; all of them are closed nevertheless.
         """
         worker, self._worker = self._worker, None
-        loggers, self._loggers = self._loggers, []
-        with self.cost.waiting(), ExitStack() as closing:
-            for logger in reversed(loggers):  # an exit stack runs the last one first
-                closing.callback(logger.close)
-            if worker is not None:
-                closing.callback(worker.close)
+        with self.cost.waiting():
+            try:
+                if worker is not None:
+                    worker.close()
+            finally:
+                loggers, self._loggers = self._loggers, []
+                with ExitStack() as closing:
+                    for logger in reversed(loggers):  # an exit stack runs the last one first
+                        closing.callback(logger.close)
 
     def print_cost(self) -> None:
         """Prints the cost of the training that has just ended, unless fit is silent."""

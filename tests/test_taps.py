@@ -78,7 +78,7 @@ def test_inference_mode(rng):
 
 
 @pytest.mark.parametrize("images", [1, 31, 32, 33, 70])
-def test_any_number_of_images_is_traced_once(rng, images):
+def test_any_number_of_images_is_measured_unpadded_and_traced_at_the_first_time_alone(rng, images):
     x = rng.normal(size=(images, 6, 4)).astype("float32")
     traced = []
 
@@ -91,12 +91,15 @@ def test_any_number_of_images_is_traced_once(rng, images):
     model = keras.Sequential([keras.Input((6, 4)), Counting(name="watched")])
     traced.clear()
     tap = ImagesTap(Watched(model, ["watched"]))
-    for _ in range(2):
+    traces = []
+    for _ in range(3):
         grouped = tap.measure(x)["watched"]
         assert_same(grouped, x)
         assert grouped.units == images
         assert len(grouped.groups.count) == min(images, 32)
-    assert len(traced) == 1
+        traces.append(len(traced))
+    # A batch, one more image on shapes alone, and what is left over by the batches.
+    assert traces == [2 + (images > 32 and images % 32 > 0)] * 3
 
 
 def test_shared_layers_give_the_samples_of_every_call(rng):
@@ -387,3 +390,100 @@ def test_batch_normalization_that_is_told_to_train_is_left_as_it_is(rng):
     expected = np.asarray(model(x))
     assert abs(expected.mean()) < 1e-3 < model.norm.moving_mean.numpy().max()
     assert_same(measure(model, x, ["norm"])["norm"], expected)
+
+
+def joined_views(axis_order="views first"):
+    """Two views joined along the batch axis inside the model, and parted again."""
+    a, b = keras.Input((8,)), keras.Input((8,))
+    both = keras.ops.concatenate([a, b], axis=0)
+    if axis_order == "interleaved":
+        both = keras.ops.reshape(keras.ops.stack([a, b], axis=1), (-1, 8))
+    encoded = kl.Dense(5, name="encoder")(both)
+    half = keras.ops.split(encoded, 2, axis=0)
+    return keras.Model([a, b], keras.ops.sum(half[0] * half[1], -1, keepdims=True), name="siamese")
+
+
+@pytest.mark.parametrize("pairs", [1, 32, 33, 40])
+@pytest.mark.parametrize("order", ["views first", "interleaved"])
+def test_rows_that_are_not_images_are_refused_on_images(rng, pairs, order):
+    views = [rng.normal(size=(pairs, 8)).astype("float32") for _ in range(2)]
+    with pytest.raises(ValueError, match="'encoder' returns shape .* first axis is not the batch"):
+        measure(joined_views(order), views, ["encoder"])
+
+
+@pytest.mark.parametrize("order", ["views first", "interleaved"])
+def test_rows_that_are_not_images_are_measured_in_training_batches(rng, order):
+    views = [rng.normal(size=(40, 8)).astype("float32") * scale for scale in (1, 3)]
+    model = joined_views(order)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    monitor = NASMonitorCallback(None, ["encoder"], loggers=[])
+    model.fit(views, np.ones((40, 1)), batch_size=16, verbose=0, callbacks=[monitor])
+    kernel, bias = model.get_layer("encoder").get_weights()
+    expected = np.cov((np.concatenate(views) @ kernel + bias).T).trace()
+    assert monitor.records[0].samples == 80
+    assert monitor.records[0].trace == pytest.approx(expected, rel=1e-5)
+
+
+class PositionTable(kl.Layer):
+    """Returns a table of 32 rows, whatever the batch."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(32, shape[-1]), initializer="random_normal")
+
+    def call(self, inputs):
+        return self.table * 1.0
+
+
+class WithTable(keras.Model):
+    def __init__(self):
+        super().__init__(name="with_table")
+        self.positions, self.out = PositionTable(name="positions"), kl.Dense(2, name="out")
+
+    def call(self, inputs):
+        return self.out(inputs) + keras.ops.sum(self.positions(inputs))
+
+
+def test_a_table_with_as_many_rows_as_the_batch_is_not_taken_for_it(rng):
+    x = rng.normal(size=(64, 4)).astype("float32")
+    model = WithTable()
+    model(x[:1])
+    with pytest.raises(
+        ValueError, match="'positions' returns shape .* first axis is not the batch"
+    ):
+        measure(model, x, ["positions"])
+    assert_same(measure(model, x, ["out"])["out"], model(x))
+
+
+@pytest.mark.parametrize("sizes", [(8, 64), (5, 33, 1, 40), (1, 2, 3)], ids=str)
+def test_a_datasets_first_batch_may_be_smaller_than_a_later_one(rng, sizes):
+    model = keras.Sequential([keras.Input((6, 4)), kl.Dense(3, name="wide")])
+    parts = [rng.normal(size=(size, 6, 4)).astype("float32") for size in sizes]
+    found = measure(model, Batches(parts), ["wide"])["wide"]
+    assert found.units == sum(sizes)
+    assert_same(found, model.predict(np.concatenate(parts), verbose=0))
+
+
+class Batches:
+    """An iterable of arrays, as users write them."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __iter__(self):
+        return iter(self.parts)
+
+
+@pytest.mark.parametrize("limit", [1, 20, 50])
+def test_max_positions_holds_for_images_of_varying_size(rng, limit):
+    model = keras.Sequential([keras.Input((None, None, 2)), kl.Conv2D(3, 1, name="any_size")])
+    shapes = [(6, 8), (10, 4), (9, 9), (30, 2), (5, 5), (7, 12), (4, 35), (1, 64), (16, 15)]
+    images = [rng.normal(size=(2, *shape, 2)).astype("float32") for shape in shapes]
+    found = measure(model, Batches(images), ["any_size"], max_positions=limit)["any_size"]
+    chosen = []
+    for image, shape in zip(images, shapes, strict=True):
+        outputs = model.predict(image, verbose=0).reshape(2, -1, 3)
+        chosen += list(outputs[:, :: position_step(shape, limit)])
+        assert len(chosen[-1]) <= limit
+    samples = np.concatenate(chosen)
+    assert found.total().count == len(samples)
+    np.testing.assert_allclose(found.total().covariance(), np.cov(samples.T), rtol=1e-4, atol=1e-6)

@@ -83,9 +83,11 @@ def _arrange_call(output, units, channel_axis: int, limit: int | None):
         spatial = ops.shape(output)[1:-1]  # integers where they are known
         known = all(isinstance(side, int) for side in spatial)
         step = position_step(spatial, limit) if known else _dynamic_step(spatial, limit)
+    # The second reshape tells shapes that a step known only at run time hides.
     if units is None:
-        return ops.reshape(output, (-1, channels))[::step]
-    return ops.reshape(output, (units, -1, channels))[:, ::step]
+        return ops.reshape(ops.reshape(output, (-1, channels))[::step], (-1, channels))
+    shape = (units, -1, channels)
+    return ops.reshape(ops.reshape(output, shape)[:, ::step], shape)
 
 
 def _dynamic_step(spatial: Sequence[Any], limit: int):
@@ -102,4 +104,5 @@ def _dynamic_step(spatial: Sequence[Any], limit: int):
         divisor, _ = ops.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), (step, 2 * width))
         return ops.logical_and(step > 1, divisor > 1)
 
-    return ops.while_loop(shares_factor, lambda step: (step + 1,), (step,))[0]
+    step = ops.while_loop(shares_factor, lambda step: (step + 1,), (step,))[0]
+    return ops.reshape(step, ())  # a loop leaves even its rank unknown
