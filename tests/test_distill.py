@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pandas
 import pytest
+from conftest import draw_image_folder
 
 from models import Nano_U
 from train import train
@@ -25,6 +26,11 @@ def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.keras"
     Nano_U(filters=(3, 6), bottleneck=6, enable_probes=True).save(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
 
 
 def trained(folder, **options):
@@ -54,15 +60,15 @@ def test_impossible_weights_are_refused(alpha, temperature):
         DistillationLoss(alpha, temperature)
 
 
-def test_alpha_of_zero_is_plain_training_to_the_bit(tmp_path, teacher):
-    plain, history = trained(tmp_path / "plain")
-    taught, other = trained(
-        tmp_path / "taught", distill_from=teacher, more="distillation: {alpha: 0}\n"
-    )
+def test_alpha_of_zero_is_plain_training_to_the_bit(tmp_path, teacher, tiny):
+    options = {"data": tiny, "batch_size": 2}
+    plain, history = trained(tmp_path / "plain", **options)
+    options["distill_from"] = teacher
+    taught, other = trained(tmp_path / "taught", more="distillation: {alpha: 0}\n", **options)
     for a, b in zip(plain.get_weights(), taught.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert history.history == other.history
-    more, _ = trained(tmp_path / "more", distill_from=teacher)
+    more, _ = trained(tmp_path / "more", **options)
     assert any((a != b).any() for a, b in zip(plain.get_weights(), more.get_weights(), strict=True))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from models import MODELS
+from models.cost import model_cost
 from train import main
+from training import pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """\
@@ -21,6 +26,10 @@ export: {tolerance: 100}
 pipeline: {teacher: nano_u, teacher_epochs: 1}
 training: {epochs: 1, quantization_aware: true}
 """
+
+
+ROUNDED = ("student", "student_aware")
+COUNTED = ("parameters", "macs", "peak_activation_bytes", "weight_bytes")
 
 
 @pytest.fixture(scope="module")
@@ -54,31 +63,88 @@ def killed(folder: Path, config: Path, when: str) -> None:
 
 def test_every_step_is_there_and_in_the_report(finished):
     rows = json.loads((finished / "pipeline.json").read_text())
-    assert [one["name"] for one in rows] == [
+    assert [row["name"] for row in rows] == [
         *("teacher", "student", "student, INT8", "student_aware", "student_aware, INT8")
     ]
     teacher, student, int8, aware, aware_int8 = rows
     assert aware["parameters"] == aware_int8["parameters"] == student["parameters"]
     assert aware_int8["fits"] and aware_int8["miou"] == pytest.approx(aware["miou"], abs=0.02)
     for step, how in (("student", "post-training"), ("student_aware", "quantization-aware")):
-        said = json.loads((finished / step / "export.json").read_text())
-        assert said["quantization"] == how
+        exported = json.loads((finished / step / "export.json").read_text())
+        assert exported["quantization"] == how
     assert teacher["parameters"] == 4212 > student["parameters"] == int8["parameters"]
     assert int8["fits"] and int8["memory"] > 0 and student["memory"] is None
     assert int8["file_bytes"] == (finished / "student" / "model_int8.tflite").stat().st_size
-    said = re.sub("<[^>]*>", " ", (finished / "report.html").read_text(encoding="utf-8"))
-    assert "encoder_1" in said and "4,212" in said and "student, INT8" in said
+    page = re.sub("<[^>]*>", " ", (finished / "report.html").read_text(encoding="utf-8"))
+    assert "encoder_1" in page and "4,212" in page and "student, INT8" in page
     for step in ("teacher", "student", "student_aware"):
         assert (finished / step / "report.html").is_file()
 
 
+def test_the_costs_are_those_of_the_plain_networks(finished):
+    rows = {row["name"]: row for row in json.loads((finished / "pipeline.json").read_text())}
+    for step, widths in (("teacher", {}), ("student", {"filters": (2, 4), "bottleneck": 4})):
+        cost = model_cost(MODELS["nano_u"](**widths))
+        assert (rows[step]["parameters"], rows[step]["macs"]) == (cost.parameters, cost.macs)
+    # The layers that round cost nothing on a device.
+    written = (json.loads((finished / s / "cost.json").read_text()) for s in ROUNDED)
+    first, second = ({k: v for k, v in cost.items() if k in COUNTED} for cost in written)
+    assert first == second
+
+
 def test_a_finished_pipeline_is_not_run_again(finished, config, capsys):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("*/*")}
+    (finished / "teacher" / "cost.json").unlink()  # older versions wrote none
+    before.pop(finished / "teacher" / "cost.json")
     assert main(["--pipeline", "--config", str(config), "--output", str(finished)]) == 0
-    assert "teacher: is there" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in finished.glob("*/*")} == before
+    assert "teacher: has finished" in capsys.readouterr().out
+    after = {path: path.stat().st_mtime_ns for path in finished.glob("*/*")}
+    assert after.pop(finished / "teacher" / "cost.json") and after == before
 
 
+def test_a_pipeline_of_relative_paths_or_of_an_older_version_is_the_same(
+    finished, config, monkeypatch, capsys
+):
+    settings = finished / "pipeline.yaml"
+    stored = yaml.safe_load(settings.read_text())
+    assert "teacher" not in stored["student"]["distillation"]  # it follows from the folder
+    for step in ("student", "student_aware"):
+        stored[step]["distillation"]["teacher"] = "runs/whole/teacher"
+    settings.write_text(yaml.safe_dump(stored, sort_keys=False))
+    monkeypatch.chdir(finished.parent)
+    assert main(["--pipeline", "--config", str(config), "--output", finished.name]) == 0
+    assert "student_aware: has finished" in capsys.readouterr().out
+    teacher = yaml.safe_load((finished / "student" / "config.yaml").read_text())["distillation"]
+    assert teacher["teacher"] == str(finished / "teacher")
+
+
+def test_a_users_error_in_a_later_step_is_one_line(finished, config, tmp_path, capsys):
+    folder = tmp_path / "all"
+    shutil.copytree(finished, folder)
+    (folder / "pipeline.json").unlink()
+    shutil.rmtree(folder / "student")
+    (folder / "teacher" / "model.keras").write_text("no model")
+    assert main(["--pipeline", "--config", str(config), "--output", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "is not a .keras file" in error
+    assert not (folder / "student").exists()
+
+
+def test_an_error_inside_a_later_training_keeps_its_traceback(
+    finished, config, tmp_path, monkeypatch
+):
+    def fit(*_, **__):
+        raise ValueError("a defect")
+
+    folder = tmp_path / "all"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "student")
+    monkeypatch.setattr(pipeline, "fit", fit)
+    with pytest.raises(ValueError, match="a defect"):
+        main(["--pipeline", "--config", str(config), "--output", str(folder)])
+
+
+@pytest.mark.slow
 def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp_path):
     folder = tmp_path / "killed"
     killed(folder, config, "teacher/history.csv")
@@ -90,12 +156,12 @@ def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp
     assert not (folder / "pipeline.json").exists()
     assert main(["--pipeline", "--config", str(config), "--output", str(folder)]) == 0
     expected, found = (
-        [{k: v for k, v in one.items() if k != "file_bytes"} for one in json.loads(text)]
+        [{k: v for k, v in row.items() if k != "file_bytes"} for row in json.loads(text)]
         for text in ((f / "pipeline.json").read_text() for f in (finished, folder))
     )
     assert found == expected
-    for kept in ("student/model_int8.tflite", "student_aware/model_int8.tflite"):
-        assert (folder / kept).read_bytes() == (finished / kept).read_bytes()
+    for name in ("student/model_int8.tflite", "student_aware/model_int8.tflite"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_another_pipelines_folder_is_left_alone(finished, config, tmp_path, capsys):
@@ -104,8 +170,9 @@ def test_another_pipelines_folder_is_left_alone(finished, config, tmp_path, caps
     (tmp_path / "mine.txt").write_text("mine")
     assert main(["--pipeline", *options, str(tmp_path)]) == 2
     assert main(["--pipeline", *options, str(tmp_path / "new"), "--distill-from", "x"]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "other settings" in said[0] and "is not empty" in said[1] and "own teacher" in said[2]
+    lines = capsys.readouterr().err.splitlines()
+    assert "other settings" in lines[0] and "is not empty" in lines[1]
+    assert "own teacher" in lines[2]
     assert main(["--pipeline", *options, str(tmp_path / "new"), "--model", "bu_net"]) == 2
     assert "one chain" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

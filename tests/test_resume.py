@@ -54,11 +54,10 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config, tmp_path_factory):
-    """A run that nobody stopped, and the seconds it took."""
+    """A run that nobody stopped."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    began = time.monotonic()
-    assert start("--config", config, "--output", folder).wait() == 0
-    return folder, time.monotonic() - began
+    train(config=config, output=folder, verbose=0)
+    return folder
 
 
 def rows(path: Path) -> list[dict]:
@@ -105,29 +104,100 @@ def scalars(folder: Path) -> dict:
     }
 
 
-@pytest.mark.parametrize("kill", range(KILLS))
-def test_killed_at_any_moment_it_ends_as_if_never_stopped(kill, whole, config, tmp_path):
-    expected, seconds = whole
-    folder, moment = tmp_path / "run", random.Random(kill)
-    process = start("--config", config, "--output", folder)
-    for _ in range(1 + kill % 2):  # the run, and of every other its first resumption
-        time.sleep(moment.uniform(0.2, 0.95) * seconds)
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
+def kill(process: subprocess.Popen, is_due, delay: float) -> None:
+    """Kills a process a while after something has come true."""
+    try:
+        deadline = time.monotonic() + 240
+        while not is_due():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(delay)
+        assert process.poll() is None, "ended before it was killed"
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        if not (folder / "config.yaml").exists():  # killed before there was anything
-            process = start("--config", config, "--output", folder)
-        else:
-            process = start("--resume", folder)
+
+
+def has_trained(folder: Path, epochs: int) -> bool:
+    lines = folder / "history.csv"
+    is_saved = (folder / "checkpoint" / "last.npz").exists()
+    return is_saved and lines.read_text().count("\n") > epochs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(KILLS))
+def test_killed_at_any_moment_it_ends_as_if_never_stopped(number, whole, config, tmp_path):
+    folder, moment = tmp_path / "run", random.Random(number)
+    process = start("--config", config, "--output", folder)
+    # The run, and of every other run its first resumption.
+    for epochs in sorted(moment.sample(range(1, 5), 1 + number % 2)):
+        kill(process, lambda e=epochs: has_trained(folder, e), moment.uniform(0, 0.5))
+        assert (folder / "checkpoint" / "last.npz").is_file()
+        assert not (folder / "report.html").exists()
+        process = start("--resume", folder)
     assert process.wait() == 0
-    if not (folder / "evaluation.json").exists():
-        assert main(["--resume", str(folder)]) == 0
-    assert_same_run(folder, expected)
-    assert scalars(folder) == scalars(expected)
+    assert_same_run(folder, whole)
+    assert scalars(folder) == scalars(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["config.yaml", "monitor.jsonl"])
+def test_killed_before_its_first_checkpoint_it_starts_over(name, whole, config, tmp_path):
+    folder = tmp_path / "run"
+    process = start("--config", config, "--output", folder)
+    kill(process, lambda: (folder / name).exists(), 0)
+    assert not (folder / "checkpoint" / "last.npz").exists()
+    assert start("--resume", folder).wait() == 0
+    assert_same_run(folder, whole)
+    assert scalars(folder) == scalars(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.keras", "evaluation.json"])
+def test_killed_while_it_writes_its_results_it_writes_them_again(name, whole, config, tmp_path):
+    folder = tmp_path / "run"
+    process = start("--config", config, "--output", folder)
+    kill(process, lambda: (folder / name).exists(), 0)
+    assert (folder / "checkpoint" / "last.npz").is_file()
+    assert start("--resume", folder).wait() == 0
+    assert_same_run(folder, whole)
+
+
+def test_stopped_after_any_epoch_it_ends_as_if_never_stopped(killed, whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(killed, folder)
+    assert (folder / "checkpoint" / "last.npz").is_file()
+    train(resume=folder, verbose=0)
+    assert_same_run(folder, whole)
+    assert scalars(folder) == scalars(whole)
+
+
+def test_a_run_of_a_version_without_markers_resumes(killed, whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(killed, folder)
+    for name in (".probe-zoo-run", "cost.json"):
+        (folder / name).unlink()
+    assert main(["--resume", str(folder)]) == 0
+    assert_same_run(folder, whole)
+    assert json.loads((folder / "cost.json").read_text())["macs"] > 0
+    assert (folder / ".probe-zoo-run").is_file()
+
+
+def test_a_run_without_a_checkpoint_starts_over(killed, whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(killed, folder)
+    (folder / "checkpoint" / "last.npz").unlink()
+    (folder / "arrays" / "notes.txt").write_text("mine")
+    (folder / "notes.txt").write_text("mine")
+    train(resume=folder, verbose=0)
+    assert_same_run(folder, whole)
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+    for notes in (folder / "arrays" / "notes.txt", folder / "notes.txt"):
+        assert notes.read_text() == "mine"
 
 
 def test_a_finished_run_says_so(whole, capsys):
-    folder, _ = whole
+    folder = whole
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert main(["--resume", str(folder)]) == 0
     assert capsys.readouterr().out == f"{folder} has finished: nothing is left to do\n"
@@ -140,15 +210,15 @@ def test_a_finished_run_says_so(whole, capsys):
 def test_what_cannot_be_resumed_is_said_in_a_line(whole, tmp_path, capsys):
     (tmp_path / "pipeline.yaml").write_text("{}")
     for options, words in (
-        (["--resume", str(tmp_path / "none")], "is no run of train.py"),
+        (["--resume", str(tmp_path / "none")], "is not a run of train.py"),
         (["--resume", str(tmp_path)], "holds a pipeline"),
-        (["--resume", str(whole[0]), "--epochs", "3"], "takes no other option"),
+        (["--resume", str(whole), "--epochs", "3"], "takes no other option"),
     ):
         assert main(options) == 2
-        said = capsys.readouterr().err
-        assert words in said and said.count("\n") == 1
-    with pytest.raises(ValueError, match="own settings"):
-        train(resume=whole[0], epochs=3)
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+    with pytest.raises(ValueError, match="uses its own settings"):
+        train(resume=whole, epochs=3)
 
 
 def test_a_checkpoint_of_another_model_or_a_torn_one_is_refused(tmp_path):
@@ -235,6 +305,7 @@ def killed_after(last: int):
     return on_epoch_end
 
 
+@pytest.mark.slow
 def test_an_open_window_and_the_seconds_go_on_where_train_was_killed(tmp_path, monkeypatch):
     settings = {
         "config": tmp_path / "run.yaml",
@@ -289,8 +360,8 @@ def test_a_damaged_file_of_a_stopped_run_is_named_in_a_line(killed, tmp_path, ca
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     capsys.readouterr()
     assert main(["--resume", str(folder)]) == 2
-    said = capsys.readouterr().err
-    assert str(path) in said and said.count("\n") == 1
+    error = capsys.readouterr().err
+    assert str(path) in error and error.count("\n") == 1
     assert path.read_bytes() == before[path]
 
 
@@ -316,7 +387,7 @@ def test_a_window_of_other_layers_or_a_torn_one_is_refused(tmp_path, rng):
         fit(0, ["probe_encoder_1"])
     with pytest.raises(ValueError, match="'probe_encoder_1', which is not watched now"):
         fit(2, ["probe_bottleneck"])
-    with pytest.raises(ValueError, match="of 2 channels, the layer has 3"):
+    with pytest.raises(ValueError, match="has 2 channels, the layer has 3"):
         fit(1, ["probe_encoder_1"], 3)
     path = tmp_path / "window" / "0.npz"
     path.write_bytes(path.read_bytes()[:200])
