@@ -1,4 +1,4 @@
-"""Random flips, rotations and colours, the same for an image and its mask."""
+"""Random flips, rotations and colours; an image and its mask are flipped and turned alike."""
 
 import keras
 import tensorflow as tf
@@ -7,13 +7,13 @@ from training.config import AugmentationConfig
 
 
 def augment(images, masks, seed, *, augmentation: AugmentationConfig):
-    """Draws one change for each image of a batch, and applies its geometry to the mask.
+    """Changes each image of a batch at random, and moves its mask along.
 
     Args:
         images: (batch, height, width, 3), uint8.
-        masks: (batch, height, width, 1), uint8: 0, 1 and what is ignored.
-        seed: (2,), integers; equal seeds draw equal changes.
-        augmentation: Ranges to draw from; 0 or False leaves a change out.
+        masks: (batch, height, width, 1), uint8: 0, 1 and the value of ignored pixels.
+        seed: (2,), integers; equal seeds give equal changes.
+        augmentation: Ranges to draw from; 0 or False disables a change.
 
     Returns:
         Images (batch, height, width, 3) in 0..255 and masks (batch, height, width, 1) of
@@ -45,7 +45,7 @@ def augment(images, masks, seed, *, augmentation: AugmentationConfig):
 
 
 def _rotate(images, angles, interpolation: str):
-    """Turns each image about its centre; what comes in at the edges is mirrored.
+    """Rotates each image about its centre; the corners are filled by reflection.
 
     Args:
         images: (batch, height, width, channels).
@@ -62,7 +62,7 @@ def _rotate(images, angles, interpolation: str):
 
 
 def _shift_hue(images, shift):
-    """Turns the hue of images in 0..255 by `shift`, a share of the colour circle, each."""
+    """Shifts the hue of images in 0..255; `shift` is a fraction of the colour circle."""
     hsv = tf.image.rgb_to_hsv(tf.clip_by_value(images, 0.0, 255.0) / 255.0)
     turned = tf.math.floormod(hsv[..., :1] + shift, 1.0)
     return 255.0 * tf.image.hsv_to_rgb(tf.concat([turned, hsv[..., 1:]], axis=-1))

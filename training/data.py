@@ -1,4 +1,4 @@
-"""Images and masks for Keras: scaled, cached, shuffled and augmented by seed."""
+"""Images and masks as datasets for Keras: scaled, shuffled and augmented by seed."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from training.images import IGNORED, Split
 
 
 def scale(images):
-    """Maps 0..255 to -1..1, as the networks take it: (x / 255 - 0.5) / 0.5, in float32.
+    """Maps 0..255 to -1..1, the networks' input: (x / 255 - 0.5) / 0.5, in float32.
 
     Example:
         >>> scale(np.array([0, 255], np.uint8)).tolist()
@@ -21,7 +21,7 @@ def scale(images):
 def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
     """Draws `count` images without repetition, scaled, (count, height, width, 3).
 
-    All of them, in a seeded order, where the split has no more than `count`.
+    A split with no more than `count` images gives all of them.
     """
     order = np.random.default_rng(seed).permutation(len(split))[:count]
     return scale(split.images[np.sort(order)])
@@ -30,13 +30,14 @@ def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
 def batches(split: Split, batch_size: int, answers: Callable | None = None):
     """Returns a tf.data.Dataset of (images, masks) in order, scaled, in float32.
 
-    Where the split has pixels to ignore, (images, masks, weights), 0 for these, else 1.
+    If the split has pixels to ignore, it is (images, masks, weights), with weight 0 for these
+    and 1 for the others.
 
     Args:
         split: Images and masks.
-        batch_size: Images a batch.
-        answers: From scaled images and their indices to channels that are put behind the
-            mask's. Defaults to None: none.
+        batch_size: Images per batch.
+        answers: From scaled images and their positions in the split to further channels of
+            the targets. Defaults to None: no further channels.
     """
     import tensorflow as tf
 
@@ -64,22 +65,22 @@ def training_batches(
 ):
     """Returns a tf.data.Dataset of all epochs' batches, shuffled and augmented.
 
-    What an epoch sees depends on `seed`, `batch_size` and the epoch's number alone. Its last
-    batch may be smaller.
+    An epoch's batches depend on nothing but `seed`, `batch_size` and the epoch's number. The
+    last batch of an epoch may be smaller.
 
     Args:
         split: Images and masks.
-        batch_size: Images a batch.
-        epochs: How many times through the split.
+        batch_size: Images per batch.
+        epochs: Number of passes through the split.
         first: The epoch to begin with. Defaults to 0.
-        seed: Decides order and augmentation.
+        seed: Determines order and augmentation.
         augmentation: Ranges to draw from.
-        answers: As of `batches`; it is given augmented images.
+        answers: As for `batches`; called with augmented images.
 
     Returns:
-        Batches of images (batch, height, width, 3) in -1..1 and masks (batch, height,
-        width, 1) of 0 and 1, in float32, with `answers` behind them; and weights as of
-        `batches`; ceil(images / batch_size) of them an epoch.
+        ceil(images / batch_size) batches per epoch: images (batch, height, width, 3) in -1..1
+        and masks (batch, height, width, 1) of 0 and 1, in float32, followed by the channels of
+        `answers`; weights as for `batches`.
     """
     import tensorflow as tf
 
@@ -92,7 +93,7 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(split), dtype=tf.int64), seed=tf.stack([tf.cast(seed, tf.int64), epoch])
         )
-        # Numbers that no other batch of any epoch has: augmentation is drawn from them.
+        # Each batch of each epoch has its own number, which seeds its augmentation.
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate(epoch * 2**32)
 
     def load(number, index):
@@ -107,18 +108,18 @@ def training_batches(
 
 
 def _targets(pictures, labels, index, answers: Callable | None, *, weighted: bool) -> tuple:
-    """Returns masks with answers behind them and, where pixels are ignored, weights of 0 and 1.
+    """Returns masks followed by answers and, if pixels are ignored, weights of 0 and 1.
 
-    Weights are integers, as Keras' IoU counts in integers.
+    Weights are integers, because Keras' IoU counts in integers.
     """
     import tensorflow as tf
 
-    counted = labels < IGNORED
+    is_scored = labels < IGNORED
     if weighted:
-        labels = tf.where(counted, labels, 0.0)
+        labels = tf.where(is_scored, labels, 0.0)
     if answers is not None:
         labels = tf.concat([labels, answers(pictures, index)], axis=-1)
-    return (labels, tf.cast(counted, tf.int32)) if weighted else (labels,)
+    return (labels, tf.cast(is_scored, tf.int32)) if weighted else (labels,)
 
 
 def _scaled(images):

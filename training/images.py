@@ -12,9 +12,9 @@ SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MASK_MODES = ("1", "L", "LA", "RGB", "RGBA")
-DARK, BRIGHT = 31, 224  # values between are neither, unless a mask has so many that edges are soft
-FEW = 16
-MAX_PIXELS = 50_000_000  # decoded, as RGB, 150 MB
+DARK, BRIGHT = 31, 224  # grey values between are neither, unless a mask has soft edges
+FEW = 16  # a mask with more grey values has soft edges
+MAX_PIXELS = 50_000_000  # 150 MB once decoded to RGB
 IGNORED = 255  # in `Split.masks`
 
 
@@ -24,8 +24,8 @@ class Split:
 
     Attributes:
         images: (images, height, width, 3), uint8, RGB.
-        masks: (images, height, width, 1), uint8: 1 is foreground, 0 background, IGNORED
-            neither learnt nor scored.
+        masks: (images, height, width, 1), uint8: 1 is foreground, 0 background; IGNORED is
+            neither learned nor scored.
         names: The files' stems, in the order of the images.
     """
 
@@ -50,8 +50,8 @@ class Splits:
 def read_splits(root: str | Path, size: tuple[int, int], ignore_value: int | None = None) -> Splits:
     """Reads `root`/{train,val,test}/{img,mask}/NAME.{png,jpg}.
 
-    Images and masks are paired by stem. Images are resized bilinearly, masks, of which
-    everything above half is foreground, to the nearest pixel.
+    Images and masks are paired by stem. Images are resized bilinearly, masks to the nearest
+    pixel; grey values above half are foreground.
 
     Args:
         root: The folder.
@@ -63,9 +63,9 @@ def read_splits(root: str | Path, size: tuple[int, int], ignore_value: int | Non
         The three splits, images in the order of their names.
 
     Raises:
-        FileNotFoundError: A folder, or an image's mask, or a mask's image does not exist.
-        ValueError: A split is empty, a file cannot be read to its end, a mask is of
-            another size than its image, or two files have one stem. Each names the file.
+        FileNotFoundError: A folder, an image's mask, or a mask's image does not exist.
+        ValueError: A split is empty, a file cannot be read to its end, a mask and its image
+            differ in size, or two files have the same stem; the message names the file.
     """
     root = Path(root)
     if not root.is_dir():
@@ -80,7 +80,7 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
 
     Raises:
         FileNotFoundError: The folder does not exist.
-        ValueError: It holds no image, or a file that is none.
+        ValueError: It holds no images, or a file that is not an image.
     """
     files = _files(folder)
     if not files:
@@ -89,11 +89,11 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_split(folder: Path, size: tuple[int, int], ignore_value: int | None = None) -> Split:
-    """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; as `read_splits`."""
+    """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; see `read_splits`."""
     images, masks = _files(folder / "img"), _files(folder / "mask")
     for stem in sorted(images.keys() ^ masks.keys()):
-        there, missing = (images, "mask") if stem in images else (masks, "img")
-        raise FileNotFoundError(f"{there[stem]} has no partner {stem}.* in {folder / missing}")
+        present, missing = (images, "mask") if stem in images else (masks, "img")
+        raise FileNotFoundError(f"{present[stem]} has no partner {stem}.* in {folder / missing}")
     if not images:
         raise ValueError(f"{folder / 'img'} holds no image (expected {', '.join(SUFFIXES)})")
     names = tuple(sorted(images))
@@ -101,10 +101,10 @@ def read_split(folder: Path, size: tuple[int, int], ignore_value: int | None = N
     pairs = _each(read, [images[name] for name in names], [masks[name] for name in names])
     pictures, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
     if not (labels == 1).any():
-        found = np.unique(np.asarray(_open(masks[names[0]], "L", MASK_MODES)))
+        values = np.unique(np.asarray(_open(masks[names[0]], "L", MASK_MODES)))
         raise ValueError(
             f"No mask in {folder / 'mask'} has a pixel of 128 to 255: nothing is foreground. "
-            f"{masks[names[0]].name} has the values {', '.join(map(str, found[:FEW]))}"
+            f"{masks[names[0]].name} has the values {', '.join(map(str, values[:FEW]))}"
         )
     return Split(pictures, labels, names)
 
@@ -126,7 +126,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
-    """Reads files on several threads, in order, a thousand at a time: each job takes 2 KB."""
+    """Reads files on several threads, in order; in parts, because each job takes 2 KB."""
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files[0]), 1000):
             yield from pool.map(read, *(column[start : start + 1000] for column in files))
@@ -145,12 +145,12 @@ def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], ignore_value: 
     values = np.unique(np.asarray(label))
     known = values if ignore_value is None else values[values != ignore_value]
     between = known[(known > DARK) & (known < BRIGHT)]
-    # Of soft edges, nobody can tell which pixels have the value to ignore by chance.
+    # With soft edges, some pixels would have the value to ignore by chance.
     if len(between) and (len(values) <= FEW or ignore_value is not None):
-        found = ", ".join(map(str, values[:FEW])) + (", ..." if len(values) > FEW else "")
+        listed = ", ".join(map(str, values[:FEW])) + (", ..." if len(values) > FEW else "")
         besides = "" if ignore_value is None else f" besides {ignore_value}, which is ignored"
         raise ValueError(
-            f"{mask} has the values {found}: expected two{besides}, dark for background and "
+            f"{mask} has the values {listed}: expected two{besides}, dark for background and "
             "bright for foreground. Map the others to 0 or 255, or give one as data.ignore_value"
         )
     values = np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
@@ -179,12 +179,12 @@ def _open(path: Path, mode: str, modes: tuple[str, ...]):
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels are too many")
             if image.mode in modes:
-                return ImageOps.exif_transpose(image).convert(mode)  # as a viewer shows it
-            found = image.mode
+                return ImageOps.exif_transpose(image).convert(mode)  # upright, as viewers show it
+            received = image.mode
     # What Pillow's decoders raise on damaged files.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     raise ValueError(
-        f"{path} has Pillow's mode {found}, where {', '.join(modes)} can be read: convert it to "
+        f"{path} has Pillow's mode {received}, where {', '.join(modes)} can be read: convert it to "
         "8 bits of grey or RGB"
     )

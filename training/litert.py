@@ -1,4 +1,4 @@
-"""INT8 LiteRT files: made from a network, run, looked into, and written for C."""
+"""INT8 LiteRT files: converted from a network, run, inspected, and written for C."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ import numpy as np
 from models.quantization import folded, is_quantization_aware
 from monitoring.command_line import quiet_start
 
-# Of MicroFlow, the runtime that the published Nano_U runs in; a fused ReLU or ReLU6 is free.
+# Operators of MicroFlow, the runtime of the published Nano_U; a fused ReLU or ReLU6 is free.
 MICROCONTROLLER_OPERATORS = frozenset(
     {
         "FULLY_CONNECTED",
@@ -47,13 +47,14 @@ class Quantisation(NamedTuple):
 def convert(model: keras.Model, images: np.ndarray | None = None) -> bytes:
     """Converts to an INT8 LiteRT file: integers in and out, one image at a time.
 
-    Upsampling becomes a resize, which microcontroller runtimes know, on a copy of the network.
+    The network is copied, and upsampling replaced by a resize, which microcontroller runtimes
+    support.
 
     Args:
-        model: From images in -1..1 to logits.
-        images: To calibrate with, (images, height, width, channels), as the network takes them.
-            Not looked at where the network comes from quantisation-aware training and knows
-            its ranges. Defaults to None: none.
+        model: A model from images in -1..1 to logits.
+        images: Images for calibration, (images, height, width, channels), preprocessed.
+            Ignored if the network comes from quantisation-aware training and knows its ranges.
+            Defaults to None.
 
     Returns:
         The file.
@@ -72,10 +73,10 @@ def convert(model: keras.Model, images: np.ndarray | None = None) -> bytes:
 
 
 def resized(model: keras.Model) -> keras.Model:
-    """Returns a copy with `Resizing` in the place of each nearest `UpSampling2D`.
+    """Returns a copy with each nearest `UpSampling2D` replaced by `Resizing`.
 
-    The outputs are the same to the bit, unless the network computes in half precision: the copy
-    computes in float32, as an exporter needs it. It cannot be trained under XLA.
+    The outputs are bit-identical, unless the network computes in half precision: the copy
+    computes in float32, as exporters require. It cannot be trained under XLA.
     """
 
     def cloned(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -101,13 +102,13 @@ def run(content: bytes, images: np.ndarray) -> np.ndarray:
     for image in images:
         interpreter.set_tensor(before["index"], quantised(image[None], incoming))
         interpreter.invoke()
-        answer = interpreter.get_tensor(after["index"])[0].astype(np.float32)
-        logits.append((answer - outgoing.zero_point) * np.float32(outgoing.scale))
+        output = interpreter.get_tensor(after["index"])[0].astype(np.float32)
+        logits.append((output - outgoing.zero_point) * np.float32(outgoing.scale))
     return np.stack(logits)
 
 
 def quantised(values: np.ndarray, how: Quantisation) -> np.ndarray:
-    """Returns the nearest int8 of each value, at the ends where it lies beyond.
+    """Returns each value as the nearest int8, clipped to the range of int8.
 
     Example:
         >>> quantised(np.array([-1.0, 0.5, 9.0]), Quantisation(0.5, 0)).tolist()
@@ -117,7 +118,7 @@ def quantised(values: np.ndarray, how: Quantisation) -> np.ndarray:
 
 
 def operators(content: bytes) -> Counter:
-    """Returns {operator: how often} of a LiteRT file, read from the file itself."""
+    """Returns {operator: number of uses} of a LiteRT file."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {
@@ -133,25 +134,24 @@ def operators(content: bytes) -> Counter:
 
 
 def arena_bytes(content: bytes) -> int | None:
-    """Returns the working memory that TensorFlow Lite Micro takes for a file.
+    """Returns the bytes of working memory that TensorFlow Lite Micro needs for a file.
 
-    None where the wheel tflite-micro is not installed, or its runtime cannot run the file. It
-    runs in a process of its own: it ends the process on some files, and says the number on the
-    C++ side of the console.
+    None if tflite-micro is not installed, or cannot run the file. It runs in its own process,
+    because it crashes on some files, and prints the number from C++.
     """
-    done = subprocess.run([sys.executable, "-c", ARENA], input=content, capture_output=True)
-    found = re.search(rb"Arena allocation total (\d+)", done.stdout + done.stderr)
-    return int(found.group(1)) if found and done.returncode == 0 else None
+    result = subprocess.run([sys.executable, "-c", ARENA], input=content, capture_output=True)
+    match = re.search(rb"Arena allocation total (\d+)", result.stdout + result.stderr)
+    return int(match.group(1)) if match and result.returncode == 0 else None
 
 
 def c_header(content: bytes, name: str, incoming: Quantisation, outgoing: Quantisation) -> str:
-    """Returns a C header with a file's bytes and what its integers mean.
+    """Returns a C header with a file's bytes and the meaning of its integers.
 
     Args:
-        content: Of the LiteRT file.
-        name: Prefix of what it defines; an identifier.
-        incoming: Of the input.
-        outgoing: Of the output.
+        content: The LiteRT file's bytes.
+        name: Prefix of the header's identifiers.
+        incoming: Quantisation of the input.
+        outgoing: Quantisation of the output.
     """
     lines = [
         ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
@@ -176,7 +176,7 @@ __attribute__((aligned(16))) static const unsigned char {name}[] = {{
 
 
 def interpreter_of(content: bytes):
-    """Returns LiteRT's interpreter of a file, ready to run.
+    """Returns LiteRT's interpreter for a file, ready to run.
 
     Raises:
         ValueError: ai-edge-litert is not installed.
@@ -189,7 +189,7 @@ def interpreter_of(content: bytes):
         ) from None
     interpreter = Interpreter(
         model_content=content,
-        # The reference kernels: what a delegate rounds otherwise is not what a device does.
+        # The reference kernels: delegates round in other ways than a device does.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
@@ -197,7 +197,7 @@ def interpreter_of(content: bytes):
 
 
 def _exported(model: keras.Model, shape: Sequence[int], images: np.ndarray | None = None) -> bytes:
-    """Returns the INT8 file of a network, calibrated on images unless it knows its ranges."""
+    """Returns a network's INT8 file, calibrated on images unless the network knows its ranges."""
     import tensorflow as tf
 
     options: dict = {}

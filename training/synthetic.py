@@ -1,7 +1,7 @@
 """Paths through terrain, drawn with NumPy: the data of a run without `--data`.
 
-Only additions, multiplications, square roots and a seeded generator's uniforms are used,
-so that the images are the same on every machine.
+The images are the same on every machine, because only additions, multiplications, square roots
+and uniforms from a seeded generator are used.
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ def synthetic_splits(seed: int = 0, counts: dict[str, int] | None = None) -> Spl
     """Draws the three splits; no scene appears in two of them.
 
     Args:
-        seed: Decides every scene. Defaults to 0.
-        counts: Images of train, val and test. Defaults to 400, 100 and 100.
+        seed: Determines every scene. Defaults to 0.
+        counts: Number of images in train, val and test. Defaults to 400, 100 and 100.
 
     Returns:
         Splits of images (60, 80, 3) and masks (60, 80, 1) in uint8.
@@ -43,10 +43,10 @@ def synthetic_splits(seed: int = 0, counts: dict[str, int] | None = None) -> Spl
 def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draws one scene.
 
-    A path in perspective runs from the bottom edge to the horizon, or to where a bend
-    takes it out of sight. Its colour and the terrain's are drawn from one palette and
-    may be alike; they differ in texture: the path is finely grained, the terrain
-    tufted. Shadows fall on both, obstacles stand on either.
+    A path in perspective runs from the bottom edge to the horizon, or until a bend hides it.
+    Path and terrain have colours from one palette, which may be alike, and differ in texture:
+    the path is finely grained, the terrain tufted. Shadows fall on both, and obstacles stand
+    on either.
 
     Returns:
         An image (60, 80, 3) and its mask (60, 80, 1), 1 where the path is; both uint8.
@@ -72,7 +72,7 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _path(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    """Returns where the path is, (height, width): a bent strip that widens towards us."""
+    """Returns where the path is, (height, width): a bent strip, wider towards the viewer."""
     far, near = rng.uniform(0.1, 0.9) * WIDTH, rng.uniform(0.1, 0.9) * WIDTH
     bend = rng.uniform(-0.7, 0.7) * WIDTH
     centre = far + (near - far) * depth + bend * depth * (1.0 - depth)
@@ -82,7 +82,7 @@ def _path(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 
 def _ground_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws two colours, each (3,), of one palette from grey through brown to green."""
+    """Draws two colours, each (3,), from one palette from grey through brown to green."""
     palette = np.array([[120, 118, 115], [142, 118, 90], [98, 112, 62], [165, 150, 120]], float)
     weights = rng.uniform(0.0, 1.0, (2, 4))
     weights = weights * weights
@@ -91,14 +91,14 @@ def _ground_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _terrain_texture(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    """Returns tufts, (height, width, 1), coarser towards us."""
+    """Returns tufts, (height, width, 1), coarser towards the viewer."""
     fine, coarse = _noise(rng, 30, 40) - 0.5, _noise(rng, 12, 16) - 0.5
     strength = rng.uniform(45.0, 90.0)
     return (strength * (fine * (1.0 - 0.5 * depth) + coarse * (0.4 + 0.6 * depth)))[..., None]
 
 
 def _path_texture(rng: np.random.Generator) -> np.ndarray:
-    """Returns fine grain over slow changes, (height, width, 1)."""
+    """Returns fine grain on top of slow changes, (height, width, 1)."""
     grain = rng.uniform(-0.5, 0.5, (HEIGHT, WIDTH)) * rng.uniform(8.0, 26.0)
     slow = (_noise(rng, 4, 5) - 0.5) * rng.uniform(15.0, 45.0)
     return (grain + slow)[..., None]
@@ -116,7 +116,7 @@ def _sky(rng: np.random.Generator, horizon: int) -> np.ndarray:
 
 
 def _shadows(rng: np.random.Generator, horizon: int) -> np.ndarray:
-    """Returns factors of brightness, (height, width): slanted stripes and patches."""
+    """Returns brightness factors, (height, width): slanted stripes and patches."""
     factors = np.ones((HEIGHT, WIDTH))
     below = horizon <= _ROWS
     for _ in range(rng.integers(0, 4)):
@@ -128,7 +128,7 @@ def _shadows(rng: np.random.Generator, horizon: int) -> np.ndarray:
 
 
 def _obstacle(rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where a bush or stone stands, (height, width), and its colours."""
+    """Returns the mask of a bush or stone, (height, width), and its colours."""
     foot = rng.uniform(horizon + 3, HEIGHT)
     size = 1.5 + 9.0 * (foot - horizon) / (HEIGHT - horizon) * rng.uniform(0.4, 1.0)
     middle, upright = rng.uniform(0, WIDTH), rng.uniform(0.7, 1.8)
@@ -141,7 +141,7 @@ def _obstacle(rng: np.random.Generator, horizon: int) -> tuple[np.ndarray, np.nd
 
 
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Returns value noise in 0..1, (height, width): a random grid, linear in between."""
+    """Returns value noise in 0..1, (height, width): a random grid, interpolated linearly."""
     grid = rng.uniform(0.0, 1.0, (rows + 1, columns + 1))
     y, x = _ROWS[:, 0] * (rows / HEIGHT), _COLUMNS[0] * (columns / WIDTH)
     top, left = y.astype(int), x.astype(int)
