@@ -4,13 +4,9 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from monitoring.command_line import Parser, one_line, printable, quiet_start
 from monitoring.optional import MissingPackageError
-
-if TYPE_CHECKING:
-    from training.run import Run
 
 EXAMPLES = """\
 examples:
@@ -176,7 +172,7 @@ def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
     return 3 if pipeline.is_refused() else 0
 
 
-def prepare_run(args: argparse.Namespace) -> "Run | None":
+def prepare_run(args: argparse.Namespace):
     """Returns the run that the command line asks for; None if it has finished before."""
     with quiet_start():
         from training.config import read_config
@@ -196,7 +192,7 @@ def prepare_run(args: argparse.Namespace) -> "Run | None":
     return None if resumed is None else prepare(resumed, resume=True)
 
 
-def run_training(run: "Run", verbose: int) -> int:
+def run_training(run, verbose: int) -> int:
     """Trains a run that is prepared, and returns the exit code."""
     from training.fit import fit
 

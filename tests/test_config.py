@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from training.config import CONFIGS, Config, read_config, validate
+from training.config import CONFIGS, read_config, validate
+from training.settings import Config
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
 
@@ -152,6 +154,28 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_yaml_cannot_run_code(file):
     with pytest.raises(ValueError, match="not YAML"):
         read_config(file("model: !!python/object/apply:os.getcwd []"))
+
+
+def test_paths_are_absolute_and_home_is_expanded(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    config = read_config(file("{data: {root: images}, distillation: {teacher: ~/t.keras}}"))
+    assert config.data.root == str(tmp_path / "images")
+    assert config.distillation.teacher == str(tmp_path / "t.keras")
+    assert read_config("~/mine.yaml") == config
+    monkeypatch.chdir("/")
+    assert read_config(write(tmp_path / "again.yaml", config.to_yaml())) == config
+    output = read_config(overrides={"output": {"folder": "~/run"}}).output
+    assert output.folder == str(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "section, key", [("data", "root"), ("distillation", "teacher"), ("output", "folder")]
+)
+def test_a_path_that_is_not_utf8_is_refused_in_a_printable_line(section, key):
+    with pytest.raises(ValueError, match=f"{section}.{key}: expected a path that is") as error:
+        read_config(overrides={section: {key: os.fsdecode(b"caf\xe9")}})
+    str(error.value).encode()
 
 
 def test_a_config_is_frozen():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.config import AugmentationConfig
 from training.data import batches, draw_images, scale, training_batches
 from training.images import read_splits
+from training.settings import AugmentationConfig
 from training.synthetic import synthetic_splits
 
 SIZE = (30, 40)

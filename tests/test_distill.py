@@ -8,9 +8,9 @@ from conftest import draw_image_folder
 
 from models import Nano_U
 from train import train
-from training.config import AugmentationConfig
 from training.data import batches, training_batches
 from training.distill import Answers, DistillationLoss, read_teacher
+from training.settings import AugmentationConfig
 from training.synthetic import synthetic_splits
 
 SMALL = "model: {name: nano_u, filters: [2, 4], bottleneck: 4}\n"

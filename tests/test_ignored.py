@@ -11,10 +11,10 @@ from PIL import Image
 from models import Nano_U
 from train import train
 from training.compilation import METRIC, compile_for_masks
-from training.config import AugmentationConfig
 from training.data import batches, training_batches
 from training.distill import DistillationLoss, MaskIoU
 from training.images import IGNORED, read_split
+from training.settings import AugmentationConfig
 from training.synthetic import synthetic_splits
 
 SMALL = "model: {name: nano_u, filters: [2, 4], bottleneck: 4}\n"

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from training.config import AugmentationConfig
+from training.settings import AugmentationConfig
 
 
 def augment(images, masks, seed, *, augmentation: AugmentationConfig):

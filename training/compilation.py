@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from training.config import Config
 from training.distill import DistillationLoss, MaskIoU
+from training.settings import Config
 
 # A logit of 0 is a probability of 0.5.
 METRIC: dict[str, Any] = {"target_class_ids": [0, 1], "threshold": 0.0, "name": "miou"}

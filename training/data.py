@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.config import AugmentationConfig
 from training.images import IGNORED, Split
+from training.settings import AugmentationConfig
 
 
 def scale(images):

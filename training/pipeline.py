@@ -16,20 +16,13 @@ from monitoring.records.run_files import (
     claim_folder,
     claim_new_folder,
 )
-from training.config import Config, read_config, validate
+from training.config import read_config, validate
 from training.fit import fit
 from training.images import Splits
+from training.network import build, check_model_name, checked_model
 from training.pipeline_report import write_pipeline_report
-from training.run import (
-    RUNS,
-    Run,
-    build,
-    check_model_name,
-    checked_model,
-    prepare,
-    read_resumed,
-    write_missing_cost,
-)
+from training.run import RUNS, Run, prepare, read_resumed, write_missing_cost
+from training.settings import Config
 from training.splits import read_config_splits
 
 TEACHER, STUDENT, AWARE = "teacher", "student", "student_aware"

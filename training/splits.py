@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from training.config import Config
 from training.images import Splits, read_splits
+from training.settings import Config
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
 

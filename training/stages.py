@@ -12,7 +12,8 @@ from monitoring.analysis.advice import Cost
 from monitoring.records.files import whole_file
 from monitoring.records.reading import RunFolder
 from monitoring.records.run_files import CONFIG
-from training.config import Config, validate
+from training.config import validate
+from training.settings import Config
 
 
 def stages_of(run: RunFolder) -> "Stages | None":

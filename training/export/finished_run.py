@@ -53,9 +53,9 @@ def export_run(
 
 def summary(exported: Exported) -> str:
     """Returns what running a file has shown as text."""
-    is_exact = exported.arena_bytes is not None
-    memory = exported.arena_bytes if is_exact else exported.arena_estimate
-    origin = "exact" if is_exact else "estimated, without alignment and scratch"
+    memory, origin = exported.arena_bytes, "exact"
+    if memory is None:
+        memory, origin = exported.arena_estimate, "estimated, without alignment and scratch"
     spare = DATA_RAM - memory
     fits = f"yes, {spare:,} bytes to spare" if spare >= 0 else f"no, {-spare:,} bytes too much"
     scores, before = exported.int8_scores, exported.float_scores

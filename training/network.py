@@ -1,0 +1,71 @@
+"""The network that a configuration describes, and what is wrong with the configuration."""
+
+import importlib.util
+
+import keras
+
+from models import MODELS, quantization_aware
+from monitoring.taps.watched import Watched
+from training.settings import Config
+
+
+def checked_model(config: Config) -> keras.Model:
+    """Checks a configuration as far as that is possible without images.
+
+    Returns:
+        The network that it describes.
+
+    Raises:
+        ValueError: Settings contradict each other, a package is missing, the network cannot
+            be built, or a layer cannot be watched.
+    """
+    _check_settings(config)
+    model = build(config)
+    if config.nas.probe_layers is not None:
+        Watched(model, config.nas.probe_layers)
+    return model
+
+
+def build(config: Config) -> keras.Model:
+    """Builds the network that a configuration describes.
+
+    Raises:
+        ValueError: Its widths or its input size are impossible, or it does not support
+            quantisation-aware training.
+    """
+    settings = config.model
+    check_model_name(settings.name)
+    widths: dict = {"filters": settings.filters, "bottleneck": settings.bottleneck}
+    shape = (*settings.input_size, 3)
+    model = MODELS[settings.name](
+        shape,
+        enable_probes=settings.probes,
+        **{name: width for name, width in widths.items() if width is not None},
+    )
+    return quantization_aware(model) if config.training.quantization_aware else model
+
+
+def check_model_name(name: str) -> None:
+    """Raises a ValueError for a network that the zoo does not have."""
+    if name not in MODELS:
+        raise ValueError(f"Unknown model '{name}'. Known: {', '.join(MODELS)}.")
+
+
+def _check_settings(config: Config) -> None:
+    """Raises a ValueError for settings that contradict each other or lack a package."""
+    check_model_name(config.model.name)
+    if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
+        raise ValueError("export.format: int8 needs ai-edge-litert: pip install ai-edge-litert")
+    nas, epochs = config.nas, config.training.epochs
+    if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
+        raise ValueError(
+            "nas.log_frequency: nothing would be measured. Received: "
+            f"{nas.log_frequency} epochs of {epochs}"
+        )
+    stops = config.training.early_stopping_patience is not None
+    if stops and config.training.early_stopping_monitor == "redundancy":
+        if not nas.enabled or (nas.monitor_frequency == "epoch" and nas.log_frequency > 1):
+            raise ValueError(
+                "training.early_stopping_monitor: redundancy needs nas.enabled and "
+                "nas.log_frequency of 1: an epoch that is not measured counts as no progress"
+            )

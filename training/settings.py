@@ -1,0 +1,168 @@
+"""The sections of a configuration: every key, its type, its range and its default."""
+
+import os
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from monitoring.records.run_files import checked_folder
+
+
+def _number(value: Any) -> Any:
+    """Refuses true and false, which Python counts as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    return value
+
+
+def _folder(path: Any) -> Any:
+    """Expands `~`, and refuses a path that cannot be written into config.yaml."""
+    return str(checked_folder(path)) if isinstance(path, str) else path
+
+
+def _absolute(path: Any) -> Any:
+    """Returns a path that means the same from any working directory."""
+    return os.path.abspath(_folder(path)) if isinstance(path, str) else path
+
+
+# YAML reads 1e-3 as a string, so numbers may be strings.
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+Folder = Annotated[str, BeforeValidator(_folder)]
+
+
+class Section(BaseModel):
+    """Is frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelConfig(Section):
+    """The network; where `filters` or `bottleneck` is None, its builder's default is used."""
+
+    name: str = "nano_u"
+    input_size: Annotated[tuple[Count, Count], Field(strict=False)] = (60, 80)
+    filters: Widths | None = None
+    bottleneck: Count | None = None
+    probes: Names = ()
+
+
+class AugmentationConfig(Section):
+    """Ranges of the random changes to training images; 0 or False disables a change."""
+
+    horizontal_flip: bool = True
+    rotation: Annotated[NotNegative, Field(le=180)] = 0.0
+    brightness: Fraction = 0.1
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+    hue: Annotated[NotNegative, Field(le=0.5)] = 0.0
+
+    @property
+    def none(self) -> bool:
+        """Whether images stay unchanged."""
+        return not any(self.model_dump().values())
+
+
+class DataConfig(Section):
+    """Where images come from.
+
+    `root`: a folder, or None for scenes that the project draws itself. `ignore_value`: grey
+    value in masks of pixels that are neither learned nor scored, or None.
+    """
+
+    root: AbsolutePath | None = None
+    ignore_value: Annotated[int, Field(ge=0, le=255)] | None = None
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+
+class TrainingConfig(Section):
+    """The optimisation.
+
+    If `early_stopping_patience` is None, training never stops early. `quantization_aware`:
+    round weights and activations as INT8 will, nano_u only; activations from the fraction
+    `quantization_start` of the epochs on.
+    """
+
+    epochs: Count = 60
+    batch_size: Count = 8
+    learning_rate: Positive = 1e-2
+    weight_decay: NotNegative = 1e-4
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    plateau_factor: Annotated[Positive, Field(lt=1)] = 0.2
+    plateau_patience: Count = 10
+    minimum_learning_rate: NotNegative = 1e-6
+    early_stopping_patience: Count | None = None
+    early_stopping_monitor: Literal["val_miou", "redundancy"] = "val_miou"
+    quantization_aware: bool = False
+    quantization_start: Annotated[Fraction, Field(lt=1)] = 0.75
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class DistillationConfig(Section):
+    """The teacher and the weight of its answers.
+
+    `teacher`: a run's folder, a .keras file, or None.
+    """
+
+    teacher: AbsolutePath | None = None
+    alpha: Fraction = 0.5
+    temperature: Positive = 4.0
+
+
+class NasConfig(Section):
+    """The monitor. If `probe_layers` is None, it watches the model's probes."""
+
+    enabled: bool = False
+    monitor_frequency: Literal["epoch", "batch"] = "epoch"
+    log_frequency: Count = 1
+    redundancy_weight: NotNegative = 0.0
+    redundancy_warmup: Annotated[int, Field(ge=0)] = 0
+    probe_layers: Annotated[Names, Field(min_length=1)] | None = None
+    monitor_images: Annotated[int, Field(ge=0)] = 64
+    max_positions: Annotated[int, Field(ge=1)] | None = 400
+
+
+class ExportConfig(Section):
+    """The file for a device; if `format` is None, none is written."""
+
+    format: Literal["int8"] | None = None
+    tolerance: NotNegative = 1.0
+    header: bool = False
+
+
+class PipelineConfig(Section):
+    """The teacher of `--pipeline`; if `teacher_epochs` is None, its configuration decides."""
+
+    teacher: str = "bu_net"
+    teacher_epochs: Count | None = None
+
+
+class OutputConfig(Section):
+    """The run's folder; if `folder` is None, runs/<model>-<date>-<time>."""
+
+    folder: Folder | None = None
+    predictions: Count = 6
+
+
+class Config(Section):
+    """A whole run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    nas: NasConfig = NasConfig()
+    export: ExportConfig = ExportConfig()
+    pipeline: PipelineConfig = PipelineConfig()
+    output: OutputConfig = OutputConfig()
+
+    def to_yaml(self) -> str:
+        """Returns YAML that `read_config` reads back as an equal configuration."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
