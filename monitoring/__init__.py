@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from .report.analyze import analyze
     from .report.comparison_page import compare
     from .report.run_page import write_report
-    from .statistics.covariance import CovarianceState, RunningCovariance
+    from .statistics.covariance import CovarianceState
     from .statistics.grouped import GroupedCovariance
     from .statistics.metrics import ChannelMetrics, channel_metrics, covariance_redundancy
+    from .statistics.running import RunningCovariance
     from .watch import watch
 
 MODULES = {
@@ -29,7 +30,7 @@ MODULES = {
     "NASMonitorCallback": "callback",
     "ProbeRecord": "records.record",
     "ProbeSnapshot": "records.record",
-    "RunningCovariance": "statistics.covariance",
+    "RunningCovariance": "statistics.running",
     "advise": "report.advise",
     "analyze": "report.analyze",
     "channel_metrics": "statistics.metrics",

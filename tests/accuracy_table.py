@@ -56,7 +56,7 @@ def by_callback(x: np.ndarray, source: str):
     """Yields what the callback records, for several batch sizes, in the order that fit shuffles."""
     for batch_size in (1, 3, 7, 16, 50, 200):
         inputs = keras.Input(x.shape[1:])
-        seen = Probe(name="probe")(inputs)
+        seen = Probe(name="probe_seen")(inputs)
         output = keras.layers.Dense(1)(keras.layers.GlobalAveragePooling2D()(seen))
         model = keras.Model(inputs, output)
         model.compile(keras.optimizers.SGD(0.0), "mse")

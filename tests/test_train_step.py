@@ -234,7 +234,7 @@ def test_compute_redundancy_leaves_the_window_open():
     fit(scaling(), monitor, Looks(), epochs=1)
     assert Looks.seen == list(range(4, 44, 4))
     assert monitor.records[0].samples == 40
-    with pytest.raises(ValueError, match="only during fit"):
+    with pytest.raises(ValueError, match="Expected monitor_data, or a running fit"):
         monitor.compute_redundancy()
 
 
@@ -275,7 +275,7 @@ def test_what_monitoring_took_is_said_and_estimated(capsys):
     fit(model, monitor, verbose=2)
     said = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(
-        r"monitoring: [\d.]+ % of \d+ s, what is part of the step an estimate", said
+        r"monitoring: [\d.]+ % of \d+ s, of which the part inside the steps is estimated", said
     )
     assert monitor.step_seconds() > 0
     assert monitor.seconds > 0

@@ -122,5 +122,5 @@ def test_no_source_can_run_what_it_reads(path):
                 )
             if name in {"np.load", "np.savez"}:
                 assert given["allow_pickle"] == "False"
-            if name.endswith("load_model"):
+            if name.endswith(".load_model"):
                 assert given["safe_mode"] == "True"

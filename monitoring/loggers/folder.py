@@ -21,6 +21,7 @@ from ..records.run_files import (
     mark_folder,
     remove_file,
     remove_own_files,
+    remove_written,
     run_file_in,
 )
 from ..taps.distribution import first_process
@@ -163,11 +164,8 @@ class LogFolder:
             return
         folder = self._path / WINDOW
         with suppress(OSError):  # a folder that cannot be written is reported elsewhere
-            for epoch in self._windows:
-                remove_file(folder / f"{epoch}.npz")
+            remove_written(folder, [f"{epoch}.npz" for epoch in self._windows])
             remove_own_files(folder)
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
         self._windows = set()
         self._failures.remove(str(folder))
 

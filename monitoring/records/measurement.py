@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..statistics.covariance import RunningCovariance
 from ..statistics.grouped import GroupedCovariance
 from ..statistics.jackknife import (
     UNDEFINED,
@@ -16,6 +15,7 @@ from ..statistics.jackknife import (
     required_units,
 )
 from ..statistics.metrics import structure_metrics, verdict
+from ..statistics.running import RunningCovariance
 from ..statistics.structure import (
     ChannelStructure,
     channel_structure,

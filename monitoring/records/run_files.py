@@ -7,7 +7,7 @@ created together with the folder. Nothing is removed recursively.
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -208,6 +208,19 @@ def remove_file(path: Path) -> None:
     if path.name not in NAMES and not any(_is_own_name(folder, path.name) for folder in SUBFOLDERS):
         raise ValueError(f"Expected the name of a run's file. Received: {path}")
     path.unlink(missing_ok=True)
+
+
+def remove_written(folder: Path, names: Iterable[str]) -> None:
+    """Removes files that the caller has written into a sub-folder of a run, and it, if empty.
+
+    Raises:
+        ValueError: No file of a run has such a name.
+        OSError: A file cannot be removed.
+    """
+    for name in names:
+        remove_file(folder / name)
+    with suppress(OSError):  # absent, or not empty
+        folder.rmdir()
 
 
 def remove_own_files(folder: Path) -> None:

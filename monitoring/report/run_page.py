@@ -147,7 +147,7 @@ def render(
     draw = draw or draw_correlation
     text: str = (
         environment()
-        .get_template("report.html")
+        .get_template("run.html")
         .render(
             name=run.name,
             run=run,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .covariance import CovarianceState, RunningCovariance, merge, merge_all
+from .covariance import CovarianceState, merge, merge_all
+from .running import RunningCovariance
 
 DOUBLE_PRECISION_CHANNELS = 512  # in float64 the groups of 2048 channels would take 0.5 GB
 CHUNK = 2**17  # elements of scatter merged at a time: a megabyte stays in the cache

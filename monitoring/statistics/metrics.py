@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from keras import ops
 
-from .covariance import RunningCovariance
+from .running import RunningCovariance
 from .structure import (
     ChannelStructure,
     channel_structure,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .covariance import RunningCovariance
+from .running import RunningCovariance
 
 DUPLICATE_CORRELATION = 0.999
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
