@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import draw_image_folder
 
 from models import MODELS
 from models.cost import model_cost
@@ -34,8 +35,10 @@ COUNTED = ("parameters", "macs", "peak_activation_bytes", "weight_bytes")
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("settings") / "pipeline.yaml"
-    path.write_text(SETTINGS)
+    folder = tmp_path_factory.mktemp("settings")
+    data = draw_image_folder(folder / "tiny")
+    path = folder / "pipeline.yaml"
+    path.write_text(SETTINGS + f"data: {{root: {data}}}\n")
     return path
 
 
@@ -174,5 +177,5 @@ def test_another_pipelines_folder_is_left_alone(finished, config, tmp_path, caps
     assert "other settings" in lines[0] and "is not empty" in lines[1]
     assert "own teacher" in lines[2]
     assert main(["--pipeline", *options, str(tmp_path / "new"), "--model", "bu_net"]) == 2
-    assert "one chain" in capsys.readouterr().err
+    assert "a single chain" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
