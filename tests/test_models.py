@@ -158,6 +158,7 @@ def test_weight_files_are_interchangeable_both_ways(name, setting, rng, tmp_path
         np.testing.assert_array_equal(read(images).numpy(), written(images).numpy())
 
 
+@pytest.mark.slow
 def test_keras_files_load_in_safe_mode_in_another_process(tmp_path, rng):
     images = rng.uniform(-1, 1, (2, *SIZE)).astype("float32")
     np.save(tmp_path / "images.npy", images)
@@ -217,6 +218,7 @@ def run_int8(content, image):
     return operators, interpreter.get_tensor(after["index"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_nothing_of_a_probe_is_left_in_an_int8_export(name, rng, tmp_path, capfd):
     images = rng.uniform(-1, 1, (4, *SIZE)).astype("float32")
@@ -239,6 +241,7 @@ def test_nothing_of_a_probe_is_left_in_an_int8_export(name, rng, tmp_path, capfd
     capfd.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_trains_under_xla(name, rng):
     keras.utils.set_random_seed(0)

@@ -17,6 +17,8 @@ from monitoring import NASMonitorCallback
 
 MULTI_WORKER = """
 import numpy as np, tensorflow as tf
+
+pytestmark = pytest.mark.slow
 with tf.distribute.MultiWorkerMirroredStrategy().scope():
     from models import Nano_U
     from monitoring import NASMonitorCallback

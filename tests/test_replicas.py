@@ -17,6 +17,8 @@ import contextlib, json, sys
 import numpy as np, tensorflow as tf, keras
 from monitoring import NASMonitorCallback
 
+pytestmark = pytest.mark.slow
+
 given, steps = sys.argv[1] == "images", int(sys.argv[2])
 device = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2

@@ -298,7 +298,10 @@ def small(name):
 @pytest.mark.parametrize(
     "name, options",
     [
-        *(("nano_u", options) for options in OPTIONS[:3]),
+        *(
+            pytest.param("nano_u", options, marks=[pytest.mark.slow] * ("jit_compile" in options))
+            for options in OPTIONS[:3]
+        ),
         *(("bu_net", options) for options in OPTIONS[:2]),  # under XLA: test_identity_grid.py
     ],
     ids=str,
