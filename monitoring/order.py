@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .queries import MonitorQueries
+
 BATCH_HOOKS = ("on_batch_end", "on_train_batch_end", "on_test_batch_end", "on_predict_batch_end")
 
 
@@ -36,11 +38,9 @@ def check_order(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     Raises:
         ValueError: A reader comes first; it would see the epoch without `redundancy`.
     """
-    from .callback import NASMonitorCallback
-
     kinds = [type(callback).__name__ for callback in callbacks]
     for place, callback in enumerate(callbacks):
-        if isinstance(callback, NASMonitorCallback):
+        if isinstance(callback, MonitorQueries):
             early = [
                 kind
                 for kind, other in zip(kinds[:place], callbacks, strict=False)
