@@ -82,10 +82,9 @@ def checked_folder(path: str | Path) -> Path:
     Example:
         >>> checked_folder("runs/first").name
         'first'
-        >>> checked_folder("runs/caf\udce9")
+        >>> checked_folder("runs/caf\udce9")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        ValueError: Expected a path that is valid UTF-8. Received: 'runs/caf\udce9'. Rename it, \
-or choose another.
+        ValueError: Expected a path that is valid UTF-8. Received: 'runs/caf\udce9'. Rename it...
     """
     folder = expanded(path)
     try:
