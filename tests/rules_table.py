@@ -1,4 +1,4 @@
-"""What each rule says of a trained run's widths: the table in docs/advice.md.
+"""What each rule says of a trained run's widths: the tables in docs/notes/width_rules.md.
 
 python tests/rules_table.py RUN DATA [STEP]; a run of train.py with probes. STEP is the grid of
 directions that the projection check is tried at, 4 by default.

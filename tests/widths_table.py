@@ -1,4 +1,4 @@
-"""Networks at advised widths beside uniformly narrowed ones: the tables in docs/advice.md.
+"""Networks at advised widths beside uniform ones: docs/advice.md, docs/notes/width_rules.md.
 
 python tests/widths_table.py MODEL DATA FOLDER EPOCHS SEEDS [NAME=F,F,F,B ...]
 
