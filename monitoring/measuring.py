@@ -54,7 +54,7 @@ class Measurer:
     def step(self) -> int:
         """Optimizer steps so far."""
         optimizer = getattr(self.model, "optimizer", None)
-        return int(keras.ops.convert_to_numpy(optimizer.iterations)) if optimizer else 0
+        return int(optimizer.iterations.numpy()) if optimizer else 0
 
     def tap_training(self, weight: float, warmup: int) -> None:
         """Wraps the training step, if batches are measured or a penalty is added.
