@@ -13,6 +13,7 @@ from .records.files import WriteFailures
 from .records.measurement import Measurement, summarise
 from .records.record import ProbeRecord
 from .records.run_files import checked_folder
+from .spectra import SpectrumProcess
 from .taps.distribution import first_process
 from .worker import Worker
 
@@ -48,6 +49,7 @@ class Recorder:
         self._users_loggers = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
         self._worker: Worker | None = None
+        self._spectra = SpectrumProcess()
 
     def begin(self, *, console: bool) -> None:
         """Prepares for a training.
@@ -116,6 +118,7 @@ class Recorder:
                 if worker is not None:
                     worker.close()
             finally:
+                self._spectra.close()
                 loggers, self._loggers = self._loggers, []
                 with ExitStack() as closing:
                     for logger in reversed(loggers):  # an exit stack runs the last one first
@@ -128,7 +131,7 @@ class Recorder:
 
     def _log(self, measurement: Measurement) -> None:
         """Makes a record and logs it, on the worker's thread."""
-        record, snapshot = summarise(measurement)
+        record, snapshot = summarise(measurement, eigvalsh=self._spectra.eigvalsh)
         self.records.append(record)
         for logger in self._loggers:
             logger.write(record, snapshot)

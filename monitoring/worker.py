@@ -11,9 +11,7 @@ LIMIT = 64 * 2**20  # bytes that may be pending
 class Worker:
     """Runs jobs one after another on a thread of its own; none is dropped.
 
-    An error of a job is raised where the jobs are waited for. The number of threads of NumPy's
-    linear algebra is left alone: it belongs to the whole process, and a limit that overlaps
-    another library's cannot be given back correctly.
+    An error of a job is raised where the jobs are waited for.
 
     Args:
         limit: Bytes that all pending jobs may hold together; a single job may hold more.

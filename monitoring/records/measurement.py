@@ -18,6 +18,7 @@ from ..statistics.metrics import structure_metrics, verdict
 from ..statistics.running import RunningCovariance
 from ..statistics.structure import (
     ChannelStructure,
+    Eigvalsh,
     channel_structure,
     correlation_of,
     live_channels,
@@ -73,17 +74,24 @@ class Measurement:
         self.redundancy = _redundancy(self.grouped)
 
 
-def summarise(measurement: Measurement) -> tuple[ProbeRecord, ProbeSnapshot]:
-    """Turns the measurement of one probe into its record and its snapshot."""
+def summarise(
+    measurement: Measurement, *, eigvalsh: Eigvalsh = np.linalg.eigvalsh
+) -> tuple[ProbeRecord, ProbeSnapshot]:
+    """Turns the measurement of one probe into its record and its snapshot.
+
+    Args:
+        measurement: What was accumulated.
+        eigvalsh: Computes eigenvalues. Defaults to NumPy's.
+    """
     grouped, redundancy = measurement.grouped, measurement.redundancy
     probe, epoch, step = measurement.probe, measurement.epoch, measurement.step
     total, plugin, estimate = redundancy
-    structure = channel_structure(total)
-    metrics = structure_metrics(structure, total.count)
+    structure = channel_structure(total, eigvalsh=eigvalsh)
+    metrics = structure_metrics(structure, total.count, eigvalsh=eigvalsh)
     corrected = estimate if structure is not None else UNDEFINED
     rank = Estimate(metrics.effective_rank, math.nan, math.nan)
     if structure is not None and not math.isnan(corrected.value):
-        rank = rank_jackknife(grouped, structure.live, metrics.effective_rank)
+        rank = rank_jackknife(grouped, structure.live, metrics.effective_rank, eigvalsh=eigvalsh)
     intervals = {
         "redundancy_score": redundancy.score,
         "redundancy_low": corrected.low,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .grouped import GroupedCovariance
-from .structure import effective_rank
+from .structure import Eigvalsh, effective_rank
 
 # Student's t at 97.5 % for 1, 2, ... 31 degrees of freedom.
 T_QUANTILES = (
@@ -62,15 +62,28 @@ def redundancy_jackknife(
     return _estimate(redundancy, 1 - channels / replicates, groups.count)
 
 
-def rank_jackknife(grouped: GroupedCovariance, live: np.ndarray, rank: float) -> Estimate:
-    """Estimates the effective rank like `redundancy_jackknife`, by one spectrum per group."""
+def rank_jackknife(
+    grouped: GroupedCovariance,
+    live: np.ndarray,
+    rank: float,
+    *,
+    eigvalsh: Eigvalsh = np.linalg.eigvalsh,
+) -> Estimate:
+    """Estimates the effective rank like `redundancy_jackknife`, by one spectrum per group.
+
+    Args:
+        grouped: The accumulated groups.
+        live: Which channels vary over all groups, (channels,) of bool.
+        rank: The effective rank by the plain formula.
+        eigvalsh: Computes eigenvalues. Defaults to NumPy's.
+    """
     groups = grouped.groups
     if live.sum() < 2 or len(groups.count) < 2:
         return UNDEFINED
     replicates = [
         effective_rank(np.maximum(eigenvalues, 0))
         for rest in _left_out(grouped, live)
-        for eigenvalues in np.linalg.eigvalsh(_correlations(rest))
+        for eigenvalues in eigvalsh(_correlations(rest))
     ]
     return _estimate(rank, np.array(replicates), groups.count)
 

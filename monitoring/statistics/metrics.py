@@ -12,6 +12,7 @@ from keras import ops
 from .running import RunningCovariance
 from .structure import (
     ChannelStructure,
+    Eigvalsh,
     channel_structure,
     effective_rank,
     redundancy_score,
@@ -120,12 +121,20 @@ def covariance_redundancy(activations) -> float:
     return channel_metrics(running).redundancy_score
 
 
-def structure_metrics(structure: ChannelStructure | None, samples: int) -> ChannelMetrics:
-    """Computes the metrics of a structure measured from `samples` samples."""
+def structure_metrics(
+    structure: ChannelStructure | None, samples: int, *, eigvalsh: Eigvalsh = np.linalg.eigvalsh
+) -> ChannelMetrics:
+    """Computes the metrics of a structure measured from `samples` samples.
+
+    Args:
+        structure: The arrays; None where they are undefined.
+        samples: Number of samples.
+        eigvalsh: Computes eigenvalues. Defaults to NumPy's.
+    """
     values = dict.fromkeys(METRIC_NAMES, np.nan)
     if structure is not None:
         c = len(structure.eigenvalues)
-        values |= _spread_metrics(structure, samples)
+        values |= _spread_metrics(structure, samples, eigvalsh)
         values["dead_channels"] = int((~structure.live).sum())
         values["duplicate_channels"] = len(structure.duplicates)
         if c >= 1:
@@ -159,7 +168,9 @@ def verdict(structure: ChannelStructure | None, samples: int) -> str:
     return "ok"
 
 
-def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, float]:
+def _spread_metrics(
+    structure: ChannelStructure, samples: int, eigvalsh: Eigvalsh
+) -> dict[str, float]:
     """Computes the metrics that depend on the variances of the channels."""
     covariance, live = structure.covariance, structure.live
     variances = np.diag(covariance)
@@ -173,7 +184,7 @@ def _spread_metrics(structure: ChannelStructure, samples: int) -> dict[str, floa
     alive = variances[live]
     spread["negligible_channels"] = int((alive < NEGLIGIBLE_VARIANCE * np.median(alive)).sum())
 
-    eigenvalues = np.linalg.eigvalsh(covariance[np.ix_(live, live)])[::-1]
+    eigenvalues = eigvalsh(covariance[np.ix_(live, live)])[::-1]
     # The tolerance absorbs rounding: 99 of 100 equal eigenvalues do explain 99 %.
     explained = np.cumsum(eigenvalues) / eigenvalues.sum() + 1e-12
     spread["intrinsic_dimension"] = int(np.argmax(explained >= EXPLAINED_VARIANCE)) + 1

@@ -1,10 +1,13 @@
 """Which channels are live, how they correlate, and which duplicate others. NumPy in float64."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .running import RunningCovariance
+
+Eigvalsh = Callable[[np.ndarray], np.ndarray]  # as numpy.linalg.eigvalsh
 
 DUPLICATE_CORRELATION = 0.999
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -30,14 +33,21 @@ class ChannelStructure:
     duplicates: dict[int, tuple[int, int]]
 
 
-def channel_structure(running_covariance: RunningCovariance) -> ChannelStructure | None:
-    """Returns the arrays behind the metrics, or None where the covariance is undefined."""
+def channel_structure(
+    running_covariance: RunningCovariance, *, eigvalsh: Eigvalsh = np.linalg.eigvalsh
+) -> ChannelStructure | None:
+    """Returns the arrays behind the metrics, or None if the covariance is undefined.
+
+    Args:
+        running_covariance: The accumulated covariance.
+        eigvalsh: Computes eigenvalues. Defaults to NumPy's.
+    """
     covariance = running_covariance.covariance()
     if not np.isfinite(covariance).all():
         return None
     live = live_channels(covariance, running_covariance.mean, running_covariance.dtype)
     correlation = correlation_of(covariance[np.ix_(live, live)])
-    eigenvalues = np.maximum(np.linalg.eigvalsh(correlation)[::-1], 0.0)
+    eigenvalues = np.maximum(eigvalsh(correlation)[::-1], 0.0)
     duplicates = _duplicates(correlation, np.flatnonzero(live))
     return ChannelStructure(covariance, live, correlation, eigenvalues, duplicates)
 
