@@ -75,7 +75,7 @@ def card(
     lines = [
         f"{name} at {size[0]}x{size[1]}" + (f", {title}" if title else ""),
         f"  parameters             {cost.parameters:>13,}  ({cost.trainable:,} trainable)",
-        f"  multiply-adds          {cost.macs:>13,}  an image",
+        f"  multiply-adds          {cost.macs:>13,}  per image",
         f"  weights in INT8        {cost.weight_bytes:>13,}  bytes, batch norm folded",
         f"  activations at their peak {cost.peak_activation_bytes:>10,}  bytes in INT8, "
         f"at {cost.peak_layer}",

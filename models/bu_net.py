@@ -22,7 +22,7 @@ def BU_Net(
     A stage is three separable blocks. Each encoder stage is pooled by 2 (an odd size is
     rounded up); the decoder repeats pixels by 2 and crops to the skip's size, so that any
     input size works. With the defaults it has 225,576 parameters and 125 million
-    multiply-adds an image.
+    multiply-adds per image.
 
     Args:
         input_shape: Height and width in pixels, and colour channels.
@@ -74,6 +74,6 @@ def BU_Net(
 
 
 def _crop(x: KerasTensor, skip: KerasTensor, *, name: str) -> KerasTensor:
-    """Cuts the row or column off that rounding an odd size up has added."""
+    """Crops the row or column that was added by rounding up an odd size."""
     rows, columns = x.shape[1] - skip.shape[1], x.shape[2] - skip.shape[2]
     return layers.Cropping2D(((0, rows), (0, columns)), name=name)(x) if rows or columns else x

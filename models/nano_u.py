@@ -21,7 +21,7 @@ def Nano_U(
 
     A stage is two separable blocks. Each encoder stage is pooled on each axis by 2 where
     that divides it, else by 3; the decoder repeats pixels by the same factors. With the
-    defaults it has 4,212 parameters and 2.4 million multiply-adds an image.
+    defaults it has 4,212 parameters and 2.4 million multiply-adds per image.
 
     Args:
         input_shape: Height and width in pixels, and colour channels.

@@ -76,7 +76,7 @@ def test_a_report_says_what_to_do_first(tmp_path):
     )
     said = page(text).text
     assert said.index("narrow it from 8 to 4 channels") < said.rindex("The numbers")
-    assert "multiply-adds an image 2,000 1,000 -50 %" in said
+    assert "multiply-adds per image 2,000 1,000 -50 %" in said
     assert "encoder_1 advised 4 0.8950 0.50 0.4000" in said
     assert "Dead : 3." in said and "5 (mirrored as 2)" in said
     assert "Monitoring took 0.5 of 50 seconds of training, 1.0 %." in said

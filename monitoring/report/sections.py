@@ -17,7 +17,7 @@ from .figures import Figure, Series, line_chart
 
 SWEPT = (("miou", "mIoU"), ("f1", "F1"), ("precision", "precision"), ("recall", "recall"))
 LEARNING = (("loss", "loss"), ("miou", "mIoU"))
-COST_NAMES = ("parameters", "multiply-adds an image", "activations at their peak, bytes in INT8")
+COST_NAMES = ("parameters", "multiply-adds per image", "activations at their peak, bytes in INT8")
 
 
 def overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, str, Figure]]:
