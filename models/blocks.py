@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from keras import KerasTensor, layers
 
-# With Keras' default of 0.99 the inference statistics lag far behind the weights in trainings
-# of a few hundred steps.
+# With Keras' default of 0.99 the inference statistics lag far behind the weights in training
+# runs of a few hundred steps.
 BATCH_NORM_MOMENTUM = 0.9
 
 
@@ -43,7 +43,7 @@ def stage(x: KerasTensor, width: int, *, blocks: int, middle_relu: bool, name: s
 def upsample(x: KerasTensor, size: tuple[int, int], *, name: str) -> KerasTensor:
     """Repeats each pixel `size` = (vertical, horizontal) times.
 
-    UpSampling2D and not Resizing, whose nearest-neighbour gradient has no XLA kernel: a
+    UpSampling2D rather than Resizing, whose nearest-neighbour gradient has no XLA kernel: a
     network with it cannot be trained with jit_compile=True.
     """
     return layers.UpSampling2D(size, interpolation="nearest", name=name)(x)

@@ -100,7 +100,7 @@ def model_cost(model: keras.Model) -> ModelCost:
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
         parameters=model.count_params() - sum(map(added_parameters, model.layers)),
-        trainable=sum(prod(weight.shape) for weight in model.trainable_weights),
+        trainable=sum(map(_size, model.trainable_weights)),
         macs=sum(layer.macs for layer in layers),
         weight_bytes=sum(layer.weight_bytes for layer in layers),
         peak_activation_bytes=peak.activation_bytes,
@@ -134,49 +134,54 @@ def _alive(
 
 
 def _layer_costs(calls: Sequence[OperatorCall], alive: Sequence[int]) -> tuple[LayerCost, ...]:
-    known: set[int] = set()
-    found = []
+    counted: set[int] = set()
+    costs = []
     for call, activation_bytes in zip(calls, alive, strict=True):
         layers = (call.layer, *call.fused)
-        again = id(call.layer) in known
-        known |= {id(layer) for layer in layers}
-        found.append(
+        repeated = id(call.layer) in counted
+        counted |= {id(layer) for layer in layers}
+        costs.append(
             LayerCost(
                 name=call.layer.name,
                 kind=type(call.layer).__name__,
                 output_shape=call.output_shapes[0],
                 macs=_macs(call),
-                parameters=0 if again else sum(map(_parameters, layers)),
-                weight_bytes=0 if again else _weight_bytes(call),
+                parameters=0 if repeated else sum(map(_parameters, layers)),
+                weight_bytes=0 if repeated else _weight_bytes(call),
                 activation_bytes=activation_bytes,
             )
         )
-    return tuple(found)
+    return tuple(costs)
 
 
 def _parameters(layer: keras.layers.Layer) -> int:
-    weights = sum(prod(weight.shape) for weight in getattr(layer, "weights", ()))
-    return weights - added_parameters(layer)
+    return sum(map(_size, getattr(layer, "weights", ()))) - added_parameters(layer)
 
 
 def _macs(call: OperatorCall) -> int:
     """Returns the multiply-adds of one call; 0 for layers that multiply nothing."""
     layer = call.layer
     if isinstance(layer, kl.Dense):
-        return prod(call.input_shape[:-1]) * prod(layer.kernel.shape)
+        return prod(call.input_shape[:-1]) * _size(layer.kernel)
     if not isinstance(layer, PRODUCTS):
         return 0
     # A transposed convolution multiplies at each input position, the others at each output.
     shape = call.input_shape if isinstance(layer, TRANSPOSED) else call.output_shapes[0]
     first = layer.data_format == "channels_first"
     positions = prod(shape[1:] if first else shape[:-1])
-    return positions * sum(prod(kernel.shape) for kernel in _kernels(layer))
+    return positions * sum(map(_size, _kernels(layer)))
 
 
-def _kernels(layer: keras.layers.Layer) -> list:
+def _kernels(layer: keras.layers.Layer) -> list[keras.Variable]:
     if isinstance(layer, SEPARABLE):
         return [layer.depthwise_kernel, layer.pointwise_kernel]
     return [layer.kernel]
+
+
+def _size(variable: keras.Variable) -> int:
+    """Returns the number of elements of a weight."""
+    shape: tuple[int, ...] = tuple(variable.shape)
+    return prod(shape)
 
 
 def _weight_bytes(call: OperatorCall) -> int:
@@ -185,9 +190,10 @@ def _weight_bytes(call: OperatorCall) -> int:
     if isinstance(layer, PRODUCTS):
         folded = any(isinstance(other, kl.BatchNormalization) for other in call.fused)
         biases = call.output_shapes[0][_channel_axis(layer)] if layer.use_bias or folded else 0
-        return sum(prod(kernel.shape) for kernel in _kernels(layer)) + BIAS_BYTES * biases
+        return sum(map(_size, _kernels(layer))) + BIAS_BYTES * biases
     if isinstance(layer, kl.BatchNormalization):
-        return 2 * call.output_shapes[0][layer.axis - 1 if layer.axis > 0 else layer.axis]
+        axis: int = layer.axis - 1 if layer.axis > 0 else layer.axis
+        return 2 * call.output_shapes[0][axis]
     return _parameters(layer)
 
 
@@ -200,7 +206,7 @@ def _elements(shape: Sequence[int | None], name: str) -> int:
     sides = shape[1:]
     if None in sides:
         raise ValueError(
-            f"Expected a fixed size, as a device needs it. Received: shape {tuple(shape)} at "
+            f"Expected a fixed size, which a device needs. Received: shape {tuple(shape)} at "
             f"'{name}'. Build the model with its input size."
         )
     return prod(side for side in sides if side is not None)

@@ -1,18 +1,17 @@
-"""Identity layers that mark where to look, and the model that looks there."""
+"""Identity layers that mark where to look, and a model that returns what they see."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import KerasTensor
 
 GROUPS = ("encoder", "bottleneck", "decoder")
 DEFAULT_GROUPS = ("encoder", "bottleneck")
-
-
 PREFIX = "probe_"
 
 
-def Probe(name: str, **kwargs) -> keras.layers.Identity:
+def Probe(name: str, **kwargs: Any) -> keras.layers.Identity:
     """Makes an identity layer that marks a place to watch.
 
     A probe is Keras' own `Identity` layer whose name begins with `probe_`. Nothing else makes
@@ -51,7 +50,7 @@ class SavedProbe(keras.layers.Identity):
     """Reads the probes of files saved before probes became `Identity` layers."""
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> keras.layers.Identity:
         """Returns a plain `Identity` layer, whatever its name."""
         return keras.layers.Identity.from_config(config)
 
@@ -142,7 +141,7 @@ def side_model(model: keras.Model, names: Sequence[str] | None = None) -> keras.
         ):
             raise ValueError(
                 f"Layer '{name}' of model '{model.name}' is called more than once or has "
-                "several outputs: which of them to watch is not defined."
+                "several outputs: it is ambiguous which of them to watch."
             )
         outputs[name] = layers[name].output
     return keras.Model(model.input, outputs, name=f"{model.name}_side")

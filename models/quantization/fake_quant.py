@@ -1,6 +1,7 @@
 """Layers that round to INT8 values and let gradients pass."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers as kl
@@ -8,7 +9,10 @@ from keras import ops
 
 from ..blocks import BATCH_NORM_MOMENTUM
 
-SMALLEST_RANGE = 1e-6  # of a layer that has only ever put out zeros
+SMALLEST_RANGE = 1e-6  # of a layer whose outputs have all been zero
+
+Tensor = Any  # of the Keras backend, or a NumPy array
+Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable(package="probe_zoo")
@@ -41,46 +45,48 @@ class FakeQuantize(kl.Layer):
         self,
         limits: Sequence[float] | None = None,
         momentum: float = BATCH_NORM_MOMENTUM,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.supports_masking = True
         self.limits = None if limits is None else tuple(limits)
         self.momentum = momentum
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the untrained weights: the range, and the switch for rounding in training."""
         low, high = self.limits or (0.0, 0.0)
         self.low, self.high = _scalar(self, "low", low), _scalar(self, "high", high)
         self.rounding = _scalar(self, "rounding", 1.0)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Returns the rounded `inputs`."""
         low, high = self.low.value, self.high.value
         if training and self.limits is None:
-            seen = ops.cast(ops.stop_gradient(inputs), "float32")
+            values = ops.cast(ops.stop_gradient(inputs), "float32")
             # One nan would otherwise stay in the moving average for ever.
-            seen = ops.where(ops.isfinite(seen), seen, 0.0)
-            new = high - low <= 0
-            low = self._moved(low, ops.minimum(ops.min(seen), 0.0), new)
-            high = self._moved(high, ops.maximum(ops.max(seen), 0.0), new)
+            values = ops.where(ops.isfinite(values), values, 0.0)
+            empty = high - low <= 0
+            low = self._moving_average(low, ops.minimum(ops.min(values), 0.0), empty)
+            high = self._moving_average(high, ops.maximum(ops.max(values), 0.0), empty)
             self.low.assign(low)
             self.high.assign(high)
         high = ops.maximum(high, low + SMALLEST_RANGE)
         rounded = keras.quantizers.fake_quant_with_min_max_vars(inputs, low, high)
         return ops.where(self.rounding.value > 0, rounded, inputs) if training else rounded
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Returns `input_shape`."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
-        return super().get_config() | {"limits": self.limits, "momentum": self.momentum}
+        config: dict[str, Any] = super().get_config()
+        return config | {"limits": self.limits, "momentum": self.momentum}
 
-    def _moved(self, end, seen, new):
-        average = self.momentum * end + (1 - self.momentum) * seen
-        return ops.where(new, seen, average)
+    def _moving_average(self, end: Tensor, extreme: Tensor, empty: Tensor) -> Tensor:
+        """Moves an end of the range towards a batch's extreme; an empty range takes it over."""
+        average = self.momentum * end + (1 - self.momentum) * extreme
+        return ops.where(empty, extreme, average)
 
 
 class KernelRounding(kl.Layer):
@@ -92,15 +98,15 @@ class KernelRounding(kl.Layer):
         axis: Axis of the kernel's output channels.
     """
 
-    def __init__(self, axis: int, **kwargs):
+    def __init__(self, axis: int, **kwargs: Any):
         super().__init__(name="rounding", **kwargs)
         self.axis = axis
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the weight that switches rounding in training on and off."""
         self.rounding = _scalar(self, "rounding", 1.0)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Returns the rounded kernel."""
         rounded = quantized_kernel(inputs, self.axis)
         return ops.where(self.rounding.value > 0, rounded, inputs) if training else rounded
@@ -110,13 +116,13 @@ class KernelRounding(kl.Layer):
 class FakeQuantConv2D(kl.Conv2D):
     """A Conv2D with a kernel rounded by `quantized_kernel`; the gradient passes through."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the weights."""
         super().build(input_shape)
         self.rounding = KernelRounding(-1, dtype=self.dtype_policy)
         self.rounding.build(self.kernel.shape)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Returns the convolution with the rounded kernel."""
         outputs = self.convolution_op(inputs, self.rounding(self.kernel, training=training))
         return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
@@ -126,13 +132,13 @@ class FakeQuantConv2D(kl.Conv2D):
 class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
     """A DepthwiseConv2D with a rounded kernel, like `FakeQuantConv2D`."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the weights."""
         super().build(input_shape)
         self.rounding = KernelRounding(-2, dtype=self.dtype_policy)
         self.rounding.build(self.kernel.shape)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """Returns the convolution with the rounded kernel."""
         outputs = ops.depthwise_conv(
             inputs,
@@ -145,7 +151,7 @@ class FakeQuantDepthwiseConv2D(kl.DepthwiseConv2D):
         return self.activation(ops.add(outputs, self.bias) if self.use_bias else outputs)
 
 
-def quantized_kernel(kernel, axis: int):
+def quantized_kernel(kernel: Tensor, axis: int) -> Tensor:
     """Rounds a kernel to 255 values per channel, symmetric about 0, as LiteRT does.
 
     Scaling a channel before rounding gives the same result as scaling it afterwards. Batch
@@ -153,11 +159,11 @@ def quantized_kernel(kernel, axis: int):
     training needs no second convolution to know the folded one.
 
     Args:
-        kernel: Weights of a convolution.
+        kernel: Weights of a convolution, with its output channels along `axis`.
         axis: Axis of its output channels.
 
     Returns:
-        The INT8 kernel, as floats.
+        The INT8 kernel as floats, of the same shape.
     """
     others = [other for other in range(len(kernel.shape)) if other != axis % len(kernel.shape)]
     ends = ops.maximum(ops.max(ops.abs(ops.stop_gradient(kernel)), axis=others), SMALLEST_RANGE)
@@ -173,7 +179,7 @@ def added_parameters(layer: kl.Layer) -> int:
     return int(isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)))
 
 
-def _scalar(layer: kl.Layer, name: str, value: float):
+def _scalar(layer: kl.Layer, name: str, value: float) -> keras.Variable:
     """Adds an untrained scalar weight."""
     return layer.add_weight(
         name=name,

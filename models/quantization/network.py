@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,7 +40,7 @@ class StartRounding(keras.callbacks.Callback):
         super().__init__()
         self.epoch = epoch
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Switches the rounding on from the given epoch."""
         for layer in self.model.layers:
             if isinstance(layer, (FakeQuantConv2D, FakeQuantDepthwiseConv2D)):
@@ -117,8 +118,11 @@ def folded(model: keras.Model) -> keras.Model:
 
 def _folded_weights(
     layer: FakeQuantConv2D | FakeQuantDepthwiseConv2D, norm: kl.BatchNormalization | None
-) -> list:
-    """Returns the folded kernel and bias."""
+) -> list[np.ndarray]:
+    """Returns the folded kernel and bias.
+
+    Their shapes are those of the layer's kernel, and (channels,).
+    """
     axis = -2 if isinstance(layer, FakeQuantDepthwiseConv2D) else -1
     kernel = ops.convert_to_numpy(quantized_kernel(layer.kernel, axis))
     channels = kernel.shape[axis]
