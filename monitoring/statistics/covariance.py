@@ -1,8 +1,9 @@
 """Streaming mean and covariance of channels, exact for any split and order of batches.
 
-One small immutable state, `CovarianceState`, is all there is: an empty one, one measured from a
-batch, and `merge`, the only place where two of them are joined. A batch is measured in float32 on
-the device; states are merged in float64 on the host, or in float32 inside a training step.
+Everything rests on one small immutable state, `CovarianceState`. It starts empty or is measured
+from a batch, and `merge` is the only place where two of them are joined. A batch is measured in
+float32 on the device; states are merged in float64 on the host, or in float32 inside a training
+step.
 """
 
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from keras import backend, ops
 
 from .product import full_precision_scatter
+from .types import Tensor
 
 
 class CovarianceState(NamedTuple):
@@ -27,10 +29,10 @@ class CovarianceState(NamedTuple):
             (..., channels, channels), in squared units of the activations.
     """
 
-    count: Any
-    shift: Any
-    mean: Any
-    scatter: Any
+    count: Tensor
+    shift: Tensor
+    mean: Tensor
+    scatter: Tensor
 
     @classmethod
     def empty(
@@ -51,17 +53,17 @@ class CovarianceState(NamedTuple):
             np.zeros((*groups, channels, channels), dtype),
         )
 
-    def at(self, index) -> "CovarianceState":
+    def at(self, index: Any) -> "CovarianceState":
         """Returns the states at an index, slice or mask of the leading axis."""
         return CovarianceState(*(part[index] for part in self))
 
 
-def measure_batch(samples) -> CovarianceState:
-    """Measures samples that are there at once, each unit separately.
+def measure_batch(samples: Tensor) -> CovarianceState:
+    """Measures one batch of samples, each unit separately.
 
     Samples are centred by their own mean before anything is squared, which keeps float32 exact
-    where the mean is many deviations away from zero. That mean is rounded; what the rounding
-    leaves over is measured on the centred samples and taken out of mean and scatter.
+    where the mean is many deviations away from zero. That mean is rounded; its rounding error is
+    measured on the centred samples and removed from mean and scatter.
 
     Args:
         samples: (..., samples, channels), any real dtype; the axes before are units.
@@ -82,7 +84,7 @@ def measure_batch(samples) -> CovarianceState:
     return CovarianceState(counts, shift, mean - shift + residual, scatter)
 
 
-def count_nonfinite(samples, mean):
+def count_nonfinite(samples: Tensor, mean: Tensor) -> Tensor:
     """Counts samples with a channel that is nan or infinite; looks only where a mean is not finite.
 
     Args:
@@ -99,11 +101,11 @@ def count_nonfinite(samples, mean):
         2
     """
 
-    def count():
+    def count() -> Tensor:
         finite = ops.all(ops.isfinite(samples), axis=-1)
         return ops.sum(ops.cast(ops.logical_not(finite), "int32"), axis=-1)
 
-    def zeros():
+    def zeros() -> Tensor:
         return ops.zeros(ops.shape(mean)[:-1], "int32")
 
     return ops.cond(ops.all(ops.isfinite(mean)), zeros, count)
@@ -142,9 +144,12 @@ def merge_all(states: CovarianceState) -> CovarianceState:
 
     Args:
         states: NumPy arrays, (groups, ...), at least one group.
+
+    Returns:
+        A single state, without leading axes.
     """
     states = states._replace(scatter=np.asarray(states.scatter, np.float64))
-    with np.errstate(invalid="ignore", over="ignore"):  # of activations that are not finite
+    with np.errstate(invalid="ignore", over="ignore"):  # from activations that are not finite
         while len(states.count) > 1:
             half = len(states.count) // 2
             halves = merge(states.at(slice(0, half)), states.at(slice(half, 2 * half)))
@@ -162,13 +167,13 @@ def to_host(state: CovarianceState) -> CovarianceState:
     return CovarianceState(np.array(count, np.int64), shift, mean, np.array(scatter))
 
 
-def _accumulation_dtype(activations) -> str:
+def _accumulation_dtype(activations: Tensor) -> str:
     """Returns float64 for float64 activations, else float32."""
     dtype = backend.standardize_dtype(activations.dtype)
     return "float64" if dtype == "float64" else "float32"
 
 
-def _as_float(number, like):
+def _as_float(number: Tensor, like: Tensor) -> Tensor:
     """Returns integer counts in the dtype of `like`, for NumPy arrays and for tensors."""
     if isinstance(like, np.ndarray):
         return np.asarray(number, like.dtype)

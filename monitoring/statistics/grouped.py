@@ -4,6 +4,7 @@ import numpy as np
 
 from .covariance import CovarianceState, merge, merge_all
 from .running import RunningCovariance
+from .types import Tensor
 
 DOUBLE_PRECISION_CHANNELS = 512  # in float64 the groups of 2048 channels would take 0.5 GB
 CHUNK = 2**17  # elements of scatter merged at a time: a megabyte stays in the cache
@@ -60,7 +61,9 @@ class GroupedCovariance:
         """Size of the states in bytes."""
         return sum(part.nbytes for part in self._states)
 
-    def add_units(self, units: CovarianceState, *, dtype: str = "float32", nonfinite=0) -> None:
+    def add_units(
+        self, units: CovarianceState, *, dtype: str = "float32", nonfinite: Tensor = 0
+    ) -> None:
         """Adds the next units.
 
         Args:
@@ -120,10 +123,10 @@ class GroupedCovariance:
             self.dtype = dtype
 
     def _merge_rows(self, rows: np.ndarray, added: CovarianceState) -> None:
-        """Merges states into the groups `rows`, each of which is named once."""
+        """Merges states into the groups `rows`, each of which appears once."""
         self._pooled = None
         step = max(1, CHUNK // self.channels**2)
-        with np.errstate(invalid="ignore", over="ignore"):  # of activations that are not finite
+        with np.errstate(invalid="ignore", over="ignore"):  # from activations that are not finite
             for start in range(0, len(rows), step):
                 chunk = slice(start, start + step)
                 merged = merge(self._states.at(rows[chunk]), added.at(chunk))

@@ -110,7 +110,7 @@ def required_units(plugin: float, redundancy: Estimate, units: int, groups: int)
 
 
 class _Rest(NamedTuple):
-    """All groups but one, for several choices of that one.
+    """All groups but one, for several choices of the group left out.
 
     The scatter of the remaining groups is `scatter` - weight delta delta'.
     """
@@ -160,7 +160,8 @@ def _energies(rest: _Rest) -> np.ndarray:
     np.square(scatter, out=scatter)
     energy = (np.matmul(scatter, precision[..., None])[..., 0] * precision).sum(axis=1)
     constant = (scale == 0).sum(axis=1)  # ones on the diagonal, nothing beside them
-    return energy - 2 * weight * cross + (weight * own) ** 2 + constant
+    energies: np.ndarray = energy - 2 * weight * cross + (weight * own) ** 2 + constant
+    return energies
 
 
 def _correlations(rest: _Rest) -> np.ndarray:

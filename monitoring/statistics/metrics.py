@@ -17,6 +17,7 @@ from .structure import (
     effective_rank,
     redundancy_score,
 )
+from .types import Tensor
 
 NEGLIGIBLE_VARIANCE = 1e-4  # of the median live channel's
 EXPLAINED_VARIANCE = 0.99
@@ -92,7 +93,7 @@ def channel_metrics(running_covariance: RunningCovariance) -> ChannelMetrics:
     return structure_metrics(channel_structure(running_covariance), running_covariance.count)
 
 
-def covariance_redundancy(activations) -> float:
+def covariance_redundancy(activations: Tensor) -> float:
     """Computes the redundancy score of an array of activations.
 
     Args:

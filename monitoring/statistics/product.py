@@ -8,10 +8,12 @@ TF32 holds exactly and the rest, so that no global setting has to be touched.
 import numpy as np
 from keras import backend, ops
 
+from .types import Tensor
+
 TF32_MASK = np.int32(-(2**13))  # clears the 13 bits of a float32 that TF32 does not have
 
 
-def full_precision_scatter(centred, *, split: bool | None = None):
+def full_precision_scatter(centred: Tensor, *, split: bool | None = None) -> Tensor:
     """Computes the scatter of centred samples.
 
     Args:
@@ -36,7 +38,7 @@ def full_precision_scatter(centred, *, split: bool | None = None):
     return _product(coarse, coarse) + cross + ops.swapaxes(cross, -1, -2) + _product(rest, rest)
 
 
-def _product(left, right):
+def _product(left: Tensor, right: Tensor) -> Tensor:
     """Returns left' right over the samples."""
     return ops.matmul(ops.swapaxes(left, -1, -2), right)
 
@@ -51,9 +53,9 @@ def _has_accelerator() -> bool:
     if name == "jax":
         import jax
 
-        return jax.default_backend() != "cpu"
+        return bool(jax.default_backend() != "cpu")
     if name == "torch":
         import torch
 
-        return torch.cuda.is_available()
+        return bool(torch.cuda.is_available())
     return False

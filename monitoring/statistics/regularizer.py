@@ -3,9 +3,10 @@
 from keras import backend, ops
 
 from .structure import EPSILON
+from .types import Tensor
 
 
-def batch_redundancy(samples):
+def batch_redundancy(samples: Tensor) -> Tensor:
     """Computes the redundancy score of one batch.
 
     A channel whose variance is mere rounding has no correlation and no gradient.

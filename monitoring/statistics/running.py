@@ -4,6 +4,7 @@ import numpy as np
 from keras import backend, ops
 
 from .covariance import CovarianceState, measure_batch, merge, to_host
+from .types import Tensor
 
 
 class RunningCovariance:
@@ -58,7 +59,7 @@ class RunningCovariance:
             self._state.shift + self._state.mean if self.count else np.full(self.channels, np.nan)
         )
 
-    def update(self, activations) -> None:
+    def update(self, activations: Tensor) -> None:
         """Adds one batch.
 
         Args:
@@ -116,4 +117,5 @@ class RunningCovariance:
         if self.count < 2:
             return np.full((self.channels, self.channels), np.nan)
         scatter = self._state.scatter
-        return (scatter + scatter.T) / (2 * (self.count - 1))
+        covariance: np.ndarray = (scatter + scatter.T) / (2 * (self.count - 1))
+        return covariance

@@ -53,8 +53,18 @@ def channel_structure(
 
 
 def live_channels(covariance: np.ndarray, mean: np.ndarray, dtype: str) -> np.ndarray:
-    """Returns which channels vary more than a rounded constant of `dtype`, (channels,) of bool."""
-    return np.diag(covariance) > (8 * EPSILON[dtype] * np.abs(mean)) ** 2
+    """Returns which channels vary more than a rounded constant of `dtype`.
+
+    Args:
+        covariance: (channels, channels).
+        mean: (channels,).
+        dtype: Dtype of the activations.
+
+    Returns:
+        (channels,) of bool.
+    """
+    live: np.ndarray = np.diag(covariance) > (8 * EPSILON[dtype] * np.abs(mean)) ** 2
+    return live
 
 
 def redundancy_score(correlation: np.ndarray) -> float:
@@ -70,9 +80,16 @@ def effective_rank(eigenvalues: np.ndarray) -> float:
 
 
 def correlation_of(covariance: np.ndarray) -> np.ndarray:
-    """Returns the correlation of live channels, with exact ones on the diagonal."""
+    """Returns the correlation of live channels, with exact ones on the diagonal.
+
+    Args:
+        covariance: (c, c), of positive diagonal.
+
+    Returns:
+        (c, c), in -1..1.
+    """
     deviations = np.sqrt(np.diag(covariance))
-    correlation = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
+    correlation: np.ndarray = np.clip(covariance / np.outer(deviations, deviations), -1.0, 1.0)
     np.fill_diagonal(correlation, 1.0)
     return correlation
 
