@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ..statistics.covariance import (
     to_host,
 )
 from ..statistics.grouped import GroupedCovariance, group_count
+from ..statistics.types import Tensor
 
 INTEGERS = ("count", "seen", "nonfinite_units", "nonfinite_samples")
 
@@ -45,7 +47,7 @@ class Accumulator:
             for name, shape in shapes.items()
         }
 
-    def add(self, samples) -> None:
+    def add(self, samples: Tensor) -> None:
         """Merges one batch, (samples, channels), into the next group."""
         import tensorflow as tf
 
@@ -70,7 +72,7 @@ class Accumulator:
         variables["nonfinite_units"].assign_add(tf.cast(~finite, tf.int64))
         variables["nonfinite_samples"].assign_add(tf.cast(nonfinite, tf.int64))
 
-    def twin(self):
+    def twin(self) -> tuple["Accumulator", Tensor]:
         """Returns an empty accumulator of the same size, and random samples like a batch's."""
         import tensorflow as tf
 
@@ -122,7 +124,7 @@ class Accumulator:
         return window
 
 
-def _merge_replicas(batch: CovarianceState, replica) -> CovarianceState:
+def _merge_replicas(batch: CovarianceState, replica: Any) -> CovarianceState:
     """Returns the state of all replicas' parts of a batch, the same on each replica."""
     gathered = CovarianceState(*(replica.all_gather(part[None], axis=0) for part in batch))
     return functools.reduce(

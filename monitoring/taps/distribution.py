@@ -1,13 +1,19 @@
-"""Training on several devices and in several processes: what Keras supports, and who logs."""
+"""Training on several devices or in several processes: what Keras supports, which process logs."""
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
 
 import keras
 import numpy as np
+
+from ..statistics.types import Images, Tensor
 
 MULTI_WORKER = ("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy")
 
 
 def check_distribution_supported(model: keras.Model) -> None:
-    """Raises before the first step what would otherwise break off `fit` later.
+    """Refuses, before the first step, a model whose `fit` would fail later.
 
     Raises:
         ValueError: The model trains under `MultiWorkerMirroredStrategy`, or on several replicas
@@ -35,7 +41,7 @@ def process_count() -> int:
 
 def first_process() -> bool:
     """Returns whether this process is the one that logs; a single process always is."""
-    return keras.backend.backend() != "jax" or _jax().process_index() == 0
+    return keras.backend.backend() != "jax" or bool(_jax().process_index() == 0)
 
 
 class LocalJaxModel:
@@ -54,28 +60,30 @@ class LocalJaxModel:
             lambda *state_and_batch: model.stateless_call(*state_and_batch)[0]
         )
 
-    def predict_on_batch(self, batch):
+    def predict_on_batch(self, batch: Images) -> Any:
         """Returns the model's outputs in inference mode, as NumPy arrays.
 
         Raises:
             ValueError: The weights are split between processes, as under `ModelParallel`.
         """
         trainable, rest = self._model.trainable_variables, self._model.non_trainable_variables
-        parts = [v.path for v in [*trainable, *rest] if not v.value.sharding.is_fully_replicated]
-        if parts:
+        partial = [v.path for v in [*trainable, *rest] if not v.value.sharding.is_fully_replicated]
+        if partial:
             raise ValueError(
                 "Expected weights that are complete in each process, as with keras.distribution."
-                f"DataParallel. Received: {', '.join(parts[:3])} split between processes"
+                f"DataParallel. Received: {', '.join(partial[:3])} split between processes"
             )
         outputs = self._forward(_whole(trainable), _whole(rest), batch)
         return keras.tree.map_structure(np.array, outputs)
 
 
-def _whole(variables) -> list:
+def _whole(variables: Iterable[keras.Variable]) -> list[Tensor]:
+    """Returns the values of variables as this process holds them."""
     return [variable.value.addressable_data(0) for variable in variables]
 
 
-def _jax():
+def _jax() -> ModuleType:
     import jax
 
-    return jax
+    module: ModuleType = jax
+    return module

@@ -5,6 +5,7 @@ from keras import backend
 
 from ..statistics.covariance import CovarianceState, count_nonfinite, measure_batch, to_host
 from ..statistics.grouped import GroupedCovariance
+from ..statistics.types import Images, Tensor
 from .distribution import LocalJaxModel, process_count
 from .image_batches import image_batches
 from .inference import folded_batch_normalization
@@ -28,7 +29,7 @@ class ImagesTap:
         self._states = _ImageStates(watched)
         self._model = LocalJaxModel(self._states) if process_count() > 1 else self._states
 
-    def measure(self, images) -> dict[str, GroupedCovariance]:
+    def measure(self, images: Images) -> dict[str, GroupedCovariance]:
         """Runs all images through the model.
 
         Args:
@@ -56,24 +57,25 @@ class ImagesTap:
             raise ValueError("Expected at least one image to measure. Received: none")
         return measured
 
-    def _run(self, batch) -> dict[str, dict]:
+    def _run(self, batch: Images) -> dict[str, dict[str, Tensor]]:
         try:
-            return self._model.predict_on_batch(batch)
+            states: dict[str, dict[str, Tensor]] = self._model.predict_on_batch(batch)
         except ValueError as error:
             # Keras adds the call's arguments to the message of what a call raises.
             raise self._states.problem or error from None
+        return states
 
-    def _check_first_axis(self, batch) -> None:
+    def _check_first_axis(self, batch: Images) -> None:
         """Checks once, on shapes, that the outputs have one row for each image of any batch.
 
         An output may have as many rows as one batch by coincidence, such as a table of 32
-        positions; a batch of another size tells.
+        positions; a batch of another size settles it.
         """
         if self._checked:
             return
         self._checked = True
         if any(tensor.shape[0] for tensor in getattr(self._watched.model, "inputs", None) or ()):
-            return  # the model takes batches of one size alone
+            return  # the model takes batches of one size only
         size = batch_size(batch) + 1
         larger = keras.tree.map_structure(
             lambda array: keras.KerasTensor(
@@ -95,7 +97,7 @@ class _ImageStates(keras.Model):
         self.problem: ValueError | None = None
         self.built = True
 
-    def call(self, images):
+    def call(self, images: Images) -> dict[str, dict[str, Tensor]]:
         with folded_batch_normalization(self.model), self.watched.recorded() as outputs:
             self.model(images, training=False)
         try:

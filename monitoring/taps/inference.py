@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import keras
 
+from ..statistics.types import Tensor
 from .layers import layer_paths
-from .patching import Patch
+from .patching import Patch, Wrapper
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 
@@ -15,7 +17,7 @@ CONVOLUTIONS = ("Conv2D", "DepthwiseConv2dNative")
 def folded_batch_normalization(model: keras.Model) -> Iterator[None]:
     """Folds batch normalisation into the convolutions before it while a pass is traced.
 
-    At inference Keras composes it of a product and a sum, each a pass over the activations.
+    At inference Keras computes it as a product and a sum, each a pass over the activations.
     After a convolution without a bias both become part of the convolution; elsewhere TensorFlow
     has one operation for both. Values differ by rounding alone. Only layers that are exactly
     `keras.layers.BatchNormalization`, in float32 and with channels last, are wrapped, and none
@@ -41,11 +43,13 @@ def _foldable(layer: keras.layers.Layer) -> bool:
     )
 
 
-def _folded(layer: keras.layers.BatchNormalization):
+def _folded(layer: keras.layers.BatchNormalization) -> Wrapper:
     """Returns a wrapper of the layer's call, for inputs (batch, height, width, channels)."""
     import tensorflow as tf
 
-    def folded_call(original_call, inputs, training=None, mask=None):
+    def folded_call(
+        original_call: Wrapper, inputs: Tensor, training: bool | None = None, mask: Any = None
+    ) -> Tensor:
         rank, dtype = len(inputs.shape), inputs.dtype
         if training or rank != 4 or dtype != tf.float32 or tf.executing_eagerly():
             return original_call(inputs, training=training, mask=mask)
@@ -68,7 +72,7 @@ def _folded(layer: keras.layers.BatchNormalization):
     return folded_call
 
 
-def _scaled(convolution, factor):
+def _scaled(convolution: Any, factor: Tensor) -> Tensor:
     """Repeats a convolution with the kernel of each channel scaled by `factor`, (channels,)."""
     import tensorflow as tf
 

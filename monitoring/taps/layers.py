@@ -1,6 +1,6 @@
 """Layers of any Keras model by name or path."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import keras
 
@@ -11,16 +11,16 @@ def layer_paths(model: keras.Model) -> dict[str, keras.layers.Layer]:
     The cell of a recurrent layer is left out: it is called inside a loop.
     """
     paths: dict[str, keras.layers.Layer] = {}
-    known = set()
+    visited: set[int] = set()
 
-    def visit(layer, prefix):
+    def visit(layer: keras.layers.Layer, prefix: str) -> None:
         if isinstance(layer, keras.layers.RNN):
             return
-        # Keras lists the sublayers of a layer that is no model only in a private attribute.
+        # Unless a layer is a model, Keras lists its sublayers only in a private attribute.
         children = layer.layers if isinstance(layer, keras.Model) else layer._layers
         for child in children:
-            if id(child) not in known and not isinstance(child, keras.layers.InputLayer):
-                known.add(id(child))
+            if id(child) not in visited and not isinstance(child, keras.layers.InputLayer):
+                visited.add(id(child))
                 paths[f"{prefix}{child.name}"] = child
                 visit(child, f"{prefix}{child.name}/")
 
@@ -39,8 +39,14 @@ def matching_paths(name: str, paths: Iterable[str]) -> list[str]:
     return [name] if name in matches else matches
 
 
-def short_name(path: str, paths: Mapping) -> str:
-    """Returns the bare name where no other layer has it."""
+def short_name(path: str, paths: Iterable[str]) -> str:
+    """Returns the bare name of a layer, or its path if another layer has that name.
+
+    Example:
+        >>> paths = ["conv", "block/conv", "block/relu"]
+        >>> [short_name(path, paths) for path in paths]
+        ['conv', 'block/conv', 'relu']
+    """
     bare = path.rsplit("/", 1)[-1]
     return bare if sum(other.rsplit("/", 1)[-1] == bare for other in paths) == 1 else path
 

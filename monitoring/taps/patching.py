@@ -18,6 +18,7 @@ import keras
 LOCK = threading.RLock()
 MISSING = object()
 
+Method = Callable[..., Any]
 Wrapper = Callable[..., Any]  # called as wrapper(original_method, *args, **kwargs)
 
 
@@ -54,7 +55,7 @@ class Patch:
         """Returns the patch, which is in force already."""
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         """Releases the patch."""
         self.release()
 
@@ -72,10 +73,11 @@ def _dispatcher(target: object, name: str) -> Any:
     # A foreign wrapper made with functools.wraps carries a copy of our attributes.
     if getattr(current, "itself", None) is current:
         return current
-    original, patches = getattr(target, name), []  # type: ignore[var-annotated]
+    original = getattr(target, name)
+    patches: list[Patch] = []
 
     @functools.wraps(original)
-    def dispatch(*args, **kwargs):
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
         method = original
         for patch in tuple(patches):
             method = functools.partial(patch._wrapper, method)
@@ -195,28 +197,28 @@ class _TakenStep:
         self.model.make_train_function(force=True)
         self._earlier = earlier
 
-    def _make_train_function(self, original, force=False):
+    def _make_train_function(self, original: Method, force: bool = False) -> Any:
         if self.fit_is_over():
             self.release()
             return original(force=force)
         original(force=force)
         if self.model.train_function is not self._guarded:
-            # Whoever asks for a new function in the middle of a fit has outdated the earlier one.
+            # A new function asked for in the middle of a fit makes the earlier one obsolete.
             self._earlier = None
             self._guarded = self._guard(self.model.train_function)
             self.model.train_function = self._guarded
         return self._guarded
 
-    def _make_function(self, original, *args, **kwargs):
+    def _make_function(self, original: Method, *args: Any, **kwargs: Any) -> Any:
         if self.fit_is_over():
             self.release()
         return original(*args, **kwargs)
 
-    def _guard(self, train_function):
+    def _guard(self, train_function: Method) -> Method:
         """Returns the training function, which releases the step if an exception passes it."""
         import tensorflow as tf
 
-        def guarded(*args, **kwargs):
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             sound = False
             try:
                 logs = train_function(*args, **kwargs)

@@ -1,17 +1,21 @@
 """Records what layers return during one forward pass."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import keras
 from keras import backend
 
-from .patching import Patch
+from ..statistics.types import Images, Tensor
+from .patching import Method, Patch, Wrapper
 
 
 @contextmanager
-def recorded_outputs(layers: Mapping[str, keras.layers.Layer]) -> Iterator[dict[str, list]]:
+def recorded_outputs(
+    layers: Mapping[str, keras.layers.Layer],
+) -> Iterator[dict[str, list[Tensor]]]:
     """Records what layers return for as long as one forward pass is traced or run.
 
     Calls in another graph or thread are not part of this pass: Keras calls a layer without
@@ -23,11 +27,11 @@ def recorded_outputs(layers: Mapping[str, keras.layers.Layer]) -> Iterator[dict[
     Yields:
         {name: outputs of the layer's calls so far}.
     """
-    outputs: dict[str, list] = {name: [] for name in layers}
+    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
     place = _place()
 
-    def recorder(calls: list):
-        def record_output(original_call, *args, **kwargs):
+    def recorder(calls: list[Tensor]) -> Wrapper:
+        def record_output(original_call: Method, *args: Any, **kwargs: Any) -> Any:
             output = original_call(*args, **kwargs)
             if _place() == place:
                 calls.append(output)
@@ -42,8 +46,12 @@ def recorded_outputs(layers: Mapping[str, keras.layers.Layer]) -> Iterator[dict[
 
 
 def symbolic_outputs(
-    model: keras.Model, layers: Mapping[str, keras.layers.Layer], inputs, *, training: bool
-) -> dict[str, list]:
+    model: keras.Model,
+    layers: Mapping[str, keras.layers.Layer],
+    inputs: Images,
+    *,
+    training: bool,
+) -> dict[str, list[Tensor]]:
     """Calls a model on shapes alone; no weight, statistic or seed changes.
 
     Args:
@@ -58,9 +66,9 @@ def symbolic_outputs(
     shapes = keras.tree.map_structure(
         lambda x: keras.KerasTensor(x.shape, backend.standardize_dtype(x.dtype)), inputs
     )
-    outputs: dict[str, list] = {}
+    outputs: dict[str, list[Tensor]] = {}
 
-    def forward(batch):
+    def forward(batch: Images) -> Any:
         with recorded_outputs(layers) as calls:
             result = model(batch, training=training)
         outputs.update(calls)
@@ -73,15 +81,15 @@ def symbolic_outputs(
 class _Function(keras.layers.Layer):
     """A function as a layer, so that Keras can run it on shapes."""
 
-    def __init__(self, function):
+    def __init__(self, function: Callable[[Any], Any]):
         super().__init__(autocast=False)
         self.function = function
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return self.function(inputs)
 
 
-def _place() -> tuple:
+def _place() -> tuple[int, int]:
     """Returns the current thread and, on TensorFlow, the graph being traced."""
     graph = None
     if backend.backend() == "tensorflow":

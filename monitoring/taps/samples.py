@@ -6,12 +6,18 @@ from typing import Any
 
 from keras import backend, ops
 
+from ..statistics.types import Tensor
+
 CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
 
 
 def arrange_samples(
-    outputs: Mapping[str, list], units: Any | None, *, channel_axis: int, limit: int | None
-) -> dict[str, Any]:
+    outputs: Mapping[str, list[Tensor]],
+    units: Tensor | None,
+    *,
+    channel_axis: int,
+    limit: int | None,
+) -> dict[str, Tensor]:
     """Arranges recorded activations as samples.
 
     Args:
@@ -32,7 +38,9 @@ def arrange_samples(
     return arranged
 
 
-def find_problem(calls: Sequence[Any], channel_axis: int, units: int | None = None) -> str | None:
+def find_problem(
+    calls: Sequence[Tensor], channel_axis: int, units: int | None = None
+) -> str | None:
     """Returns why a layer's outputs cannot be measured; None if they can.
 
     Args:
@@ -74,7 +82,9 @@ def position_step(spatial: Sequence[int], limit: int) -> int:
     return step
 
 
-def _arrange_call(output, units, channel_axis: int, limit: int | None):
+def _arrange_call(
+    output: Tensor, units: Tensor | None, channel_axis: int, limit: int | None
+) -> Tensor:
     if channel_axis != -1:
         output = ops.moveaxis(output, channel_axis, -1)
     channels = output.shape[-1]
@@ -83,14 +93,14 @@ def _arrange_call(output, units, channel_axis: int, limit: int | None):
         spatial = ops.shape(output)[1:-1]  # integers where they are known
         known = all(isinstance(side, int) for side in spatial)
         step = position_step(spatial, limit) if known else _dynamic_step(spatial, limit)
-    # The second reshape tells shapes that a step known only at run time hides.
+    # The second reshape restores static shapes that a step known only at run time hides.
     if units is None:
         return ops.reshape(ops.reshape(output, (-1, channels))[::step], (-1, channels))
     shape = (units, -1, channels)
     return ops.reshape(ops.reshape(output, shape)[:, ::step], shape)
 
 
-def _dynamic_step(spatial: Sequence[Any], limit: int):
+def _dynamic_step(spatial: Sequence[Tensor], limit: int) -> Tensor:
     """Returns `position_step` of sizes that are known only while the model runs (TensorFlow)."""
     sides = [ops.cast(side, "int32") for side in spatial]
     positions = ops.cast(1, "int32")
@@ -99,7 +109,7 @@ def _dynamic_step(spatial: Sequence[Any], limit: int):
     step = ops.maximum((positions + limit - 1) // limit, 1)
     width = sides[-1] if len(sides) > 1 else ops.cast(1, "int32")
 
-    def shares_factor(step):
+    def shares_factor(step: Tensor) -> Tensor:
         # Euclid's algorithm on (step, 2 width); its last divisor is 1 if they are coprime.
         divisor, _ = ops.while_loop(lambda a, b: b > 0, lambda a, b: (b, a % b), (step, 2 * width))
         return ops.logical_and(step > 1, divisor > 1)

@@ -1,7 +1,7 @@
 """Statistics of the training batches themselves, taken inside the training step (TensorFlow)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -10,9 +10,12 @@ from keras import backend, ops
 
 from ..statistics.grouped import GroupedCovariance
 from ..statistics.regularizer import batch_redundancy
+from ..statistics.types import Images, Tensor
 from .accumulator import Accumulator
-from .patching import Patch, TrainStepPatch
+from .patching import Method, Patch, TrainStepPatch
 from .watched import Watched
+
+TrainStep = Callable[[Any], dict[str, Tensor]]  # from a batch of data to the logs
 
 
 class TrainStepTap:
@@ -20,7 +23,7 @@ class TrainStepTap:
 
     From `attach` on, the model's training step also merges the statistics of each batch into
     variables of the tap; no forward pass is added. It ends with `detach`, or by itself when the
-    `fit` that it began in is over (see `TrainStepPatch`).
+    `fit` in which it began is over (see `TrainStepPatch`).
 
     Args:
         watched: Layers of a compiled model.
@@ -84,7 +87,7 @@ class TrainStepTap:
             self._accumulators[name] = Accumulator(channels, layer.compute_dtype)
 
     def detach(self) -> None:
-        """Gives the training step back; does nothing if it was not taken."""
+        """Gives the training step back; does nothing if it is not wrapped."""
         if self._patch is not None:
             self._patch.release()
             self._patch = None
@@ -149,7 +152,7 @@ class TrainStepTap:
             return 0.0
 
         @tf.function
-        def update():
+        def update() -> None:
             for accumulator, samples in parts:
                 accumulator.add(samples)
 
@@ -161,7 +164,7 @@ class TrainStepTap:
             times.append(time.perf_counter() - start)
         return float(np.median(times))
 
-    def _step(self, original, data):
+    def _step(self, original: TrainStep, data: Any) -> dict[str, Tensor]:
         """Runs one training step with its statistics; called when Keras traces it, or eagerly."""
         inputs = self._inputs(data)
         if inputs is not None and not self._checked and _runs_eagerly():
@@ -178,13 +181,13 @@ class TrainStepTap:
                 self._accumulator(name, part).add(part)
         return logs
 
-    def _inputs(self, data):
+    def _inputs(self, data: Any) -> Images | None:
         """Returns the model's inputs in Keras' own training step; None in a user's own step."""
         if type(self.watched.model).train_step is not keras.Model.train_step:
             return None
         return keras.utils.unpack_x_y_sample_weight(data)[0]
 
-    def _accumulator(self, name: str, samples) -> Accumulator:
+    def _accumulator(self, name: str, samples: Tensor) -> Accumulator:
         if name not in self._accumulators:
             import tensorflow as tf
 
@@ -200,12 +203,14 @@ class TrainStepTap:
             )
         return self._accumulators[name]
 
-    def _penalised(self, original, data, outputs: Mapping[str, list]):
+    def _penalised(
+        self, original: TrainStep, data: Any, outputs: Mapping[str, list[Tensor]]
+    ) -> dict[str, Tensor]:
         """Runs the step with the penalty added to its loss, and its value to the logs."""
         model = self.watched.model
-        values: list = []
+        values: list[Tensor] = []
 
-        def add_penalty(compute_loss, *args, **kwargs):
+        def add_penalty(compute_loss: Method, *args: Any, **kwargs: Any) -> Tensor:
             loss = compute_loss(*args, **kwargs)
             samples = self.watched.samples(outputs, None, every_position=True).values()
             mean = sum(batch_redundancy(part) for part in samples) / len(outputs)
@@ -221,12 +226,12 @@ class TrainStepTap:
             )
         return {**logs, "redundancy_penalty": self._mean_penalty(values[-1])}
 
-    def _current_weight(self):
+    def _current_weight(self) -> Tensor:
         steps = ops.cast(self.watched.model.optimizer.iterations, "float32")
         fraction = ops.minimum(steps / self.warmup, 1.0) if self.warmup else 1.0
         return self.weight * fraction
 
-    def _mean_penalty(self, value):
+    def _mean_penalty(self, value: Tensor) -> Tensor:
         import tensorflow as tf
 
         if self._penalty is None:
@@ -244,4 +249,4 @@ class TrainStepTap:
 def _runs_eagerly() -> bool:
     import tensorflow as tf
 
-    return tf.executing_eagerly()
+    return bool(tf.executing_eagerly())

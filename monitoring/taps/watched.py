@@ -1,18 +1,19 @@
-"""The layers of any model that are to be watched, found by name before anything runs."""
+"""The layers of a model to watch, found by name before anything runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
 
 import keras
 from keras import ops
 
+from ..statistics.types import Images, Tensor
 from .layers import is_probe, layer_paths, matching_paths, short_name
 from .recording import recorded_outputs, symbolic_outputs
 from .samples import CHANNEL_AXES, arrange_samples, find_problem
 
 
 class Watched:
-    """The layers of a model that are to be watched.
+    """The layers of a model to watch.
 
     Args:
         model: Any Keras model.
@@ -61,11 +62,11 @@ class Watched:
         else:
             self.layers = {name: self._find(name, paths) for name in names}
 
-    def recorded(self):
+    def recorded(self) -> AbstractContextManager[dict[str, list[Tensor]]]:
         """Records what the layers return during one forward pass; see `recorded_outputs`."""
         return recorded_outputs(self.layers)
 
-    def check(self, inputs, *, training: bool, units: int | None = None) -> None:
+    def check(self, inputs: Images, *, training: bool, units: int | None = None) -> None:
         """Runs the model on shapes alone to see that each layer can be watched.
 
         Args:
@@ -83,20 +84,20 @@ class Watched:
 
     def samples(
         self,
-        outputs: Mapping[str, list],
-        units: Any | None = None,
-        inputs=None,
+        outputs: Mapping[str, list[Tensor]],
+        units: Tensor | None = None,
+        inputs: Images | None = None,
         *,
         every_position: bool = False,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """Arranges recorded activations as samples.
 
         Args:
             outputs: What `recorded` yielded, after the forward pass.
             units: Number of images of the batch, an integer or a scalar tensor. Defaults to
                 None: keep the batch in one piece.
-            inputs: The batch, from which an error tells what can be watched. Defaults to
-                None: unknown.
+            inputs: The batch, by which an error lists the layers that can be watched. Defaults
+                to None: unknown.
             every_position: Whether to ignore `max_positions`. Defaults to False.
 
         Returns:
@@ -123,7 +124,9 @@ class Watched:
             f"Model '{self.model.name}' has no layer '{name}'. {self._list_watchable()}"
         )
 
-    def _raise_problems(self, outputs: Mapping[str, list], units: int | None, inputs) -> None:
+    def _raise_problems(
+        self, outputs: Mapping[str, list[Tensor]], units: int | None, inputs: Images | None
+    ) -> None:
         problems = {
             name: find_problem(calls, self.channel_axis, units) for name, calls in outputs.items()
         }
@@ -134,7 +137,7 @@ class Watched:
                 f"{self._list_watchable(inputs)}"
             )
 
-    def _list_watchable(self, inputs=None) -> str:
+    def _list_watchable(self, inputs: Images | None = None) -> str:
         """Lists the layers that a forward pass finds measurable; all, if none can be run."""
         paths = layer_paths(self.model)
         if inputs is None and getattr(self.model, "inputs", None):
@@ -148,10 +151,11 @@ class Watched:
         return f"Layers that can be watched: {', '.join(watchable)}."
 
 
-def batch_size(inputs) -> Any:
+def batch_size(inputs: Images) -> Tensor:
     """Returns the number of images in a batch of inputs, an integer where it is known."""
     return ops.shape(keras.tree.flatten(inputs)[0])[0]
 
 
 def _output_name(model: keras.Model) -> str:
-    return (getattr(model, "output_names", None) or [model.name])[0]
+    names: list[str] = getattr(model, "output_names", None) or [model.name]
+    return names[0]
