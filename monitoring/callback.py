@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -13,6 +14,7 @@ from .queries import MonitorQueries
 from .recorder import Recorder
 from .records.metric_lists import redundancy_logs
 from .records.record import BASELINE_EPOCH
+from .statistics.types import Images
 from .taps.distribution import check_distribution_supported
 from .windows import OpenWindow
 
@@ -49,7 +51,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         redundancy_warmup: Optimizer steps over which the weight grows from 0. Defaults to 0.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of each image to measure, evenly spread; None for all.
-            Defaults to 400, which give the same intervals as all 4800 of a 60x80 map.
+            Defaults to 400, which gives the same intervals as all 4800 of a 60x80 map.
 
     Raises:
         ValueError: An argument is out of range; at the start of training: a layer cannot be
@@ -70,7 +72,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
 
     def __init__(
         self,
-        monitor_data=None,
+        monitor_data: Images | None = None,
         probe_layers: Sequence[str] | None = None,
         monitor_frequency: str = "epoch",
         log_frequency: int = 1,
@@ -101,7 +103,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         """Whether Keras need not wait for batch hooks, as neither we nor a subclass need them."""
         return self.monitor_frequency == "epoch" and same_batch_hooks(self, NASMonitorCallback)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Resets the records, finds the layers and, if needed, wraps the training step."""
         self.detach()
         measurer = self._find_layers()
@@ -110,14 +112,14 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         self._recorder.begin(console=bool((self.params or {}).get("verbose")))
         measurer.tap_training(self.redundancy_weight, self.redundancy_warmup)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Resets the counters; at the first epoch, continues an earlier training or measures."""
         self._epoch, self._batches, self._measured_batches, self._last = epoch, 0, 0, {}
         if not self._recorder.started:
             self._start(epoch)
-        self._measurer.begin_epoch()
+        self._active_measurer.begin_epoch()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures if N batches are complete, also where one call runs several steps."""
         super().on_train_batch_end(batch, logs)
         before, self._batches = self._batches, batch + 1
@@ -128,7 +130,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
                 self.model.jax_state_sync()
             self._last = self._record(self._epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Measures if a measurement is due, and adds `redundancy` to the logs."""
         if not self._recorder.started:  # a custom loop without on_epoch_begin
             self._start(epoch)
@@ -141,9 +143,9 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         else:
             self._window.save(epoch)
         if logs is not None:
-            logs.update(redundancy_logs(self._measurer.names, self._last))
+            logs.update(redundancy_logs(self._active_measurer.names, self._last))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits for the last records, closes the loggers and lets go of the model."""
         self.cost.end()
         self.detach()
@@ -157,6 +159,13 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         self._measurer = None
         self._recorder.close()
 
+    @property
+    def _active_measurer(self) -> Measurer:
+        """The measurer of the running training."""
+        if self._measurer is None:
+            raise RuntimeError("Expected a call of on_train_begin before this one. Received: none")
+        return self._measurer
+
     def _find_layers(self) -> Measurer:
         if self.model is None:
             raise ValueError("Expected a model: use the callback in `fit`, or call `set_model`.")
@@ -167,7 +176,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
 
     def _start(self, epoch: int) -> None:
         """Continues the records and the window of an earlier training, or takes the baseline."""
-        earlier = self._recorder.resume(epoch, self._measurer.step)
+        earlier = self._recorder.resume(epoch, self._active_measurer.step)
         self._window.restore(epoch - 1)
         if self.monitor_data is not None and not earlier:
             self._record(BASELINE_EPOCH)
@@ -175,6 +184,6 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
     def _record(self, epoch: int) -> dict[str, float]:
         """Measures and records; returns {layer name: redundancy}."""
         with self.cost.waiting():
-            measurements = self._measurer.measure(epoch)
+            measurements = self._active_measurer.measure(epoch)
             self._recorder.submit(measurements)
         return {each.probe: each.redundancy.score for each in measurements}

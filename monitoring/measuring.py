@@ -9,6 +9,7 @@ import numpy as np
 
 from .records.measurement import Measurement, summarise
 from .records.record import ProbeRecord
+from .statistics.types import Images
 from .taps.images_tap import ImagesTap
 from .taps.train_step import TrainStepTap
 from .taps.watched import Watched
@@ -35,7 +36,7 @@ class Measurer:
     def __init__(
         self,
         model: keras.Model,
-        images,
+        images: Images | None,
         layers: Sequence[str] | None,
         data_format: str | None,
         max_positions: int | None,

@@ -7,13 +7,14 @@ from .measuring import Measurer
 from .recorder import Recorder
 from .records.metric_lists import metric_lists
 from .records.record import BASELINE_EPOCH, ProbeRecord
+from .statistics.types import Images
 
 
 class MonitorQueries:
     """The part of `NASMonitorCallback` that answers questions and schedules nothing."""
 
     model: Any
-    monitor_data: Any
+    monitor_data: Images | None
     monitor_frequency: str
     cost: MonitoringCost
     _recorder: Recorder
@@ -54,7 +55,7 @@ class MonitorQueries:
         epoch = self.records[-1].epoch if self.records else 0
         return measurer.measure_now(epoch)
 
-    def get_metrics(self) -> dict:
+    def get_metrics(self) -> dict[str, Any]:
         """Returns the records after the baseline as lists to plot.
 
         Returns:

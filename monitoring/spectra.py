@@ -46,7 +46,7 @@ class SpectrumProcess:
 
     def __init__(self) -> None:
         self._process: Any = None
-        self._end: weakref.finalize | None = None
+        self._end: weakref.finalize[..., Any] | None = None
         self._in_place = not sys.executable
 
     def eigvalsh(self, matrices: np.ndarray) -> np.ndarray:

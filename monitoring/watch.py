@@ -7,11 +7,12 @@ import keras
 from .loggers.console import print_table
 from .measuring import Measurer
 from .records.record import ProbeRecord
+from .statistics.types import Images
 
 
 def watch(
     model: keras.Model,
-    images,
+    images: Images,
     layers: Sequence[str] | None = None,
     *,
     data_format: str | None = None,

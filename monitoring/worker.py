@@ -31,7 +31,7 @@ class Worker:
         self._limit = limit
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="monitoring")
         self._ident = self._pool.submit(threading.get_ident)
-        self._pending: deque[tuple[Future, int]] = deque()
+        self._pending: deque[tuple[Future[object], int]] = deque()
 
     def submit(self, job: Callable[[], object], size: int) -> None:
         """Adds a job that holds `size` bytes; waits while too many bytes are pending.

@@ -85,7 +85,8 @@ class LogFolder:
             DamagedFileError: The folder's records are damaged.
         """
         self._writes = first_process()
-        if find_spec("tensorboard") is None and self._files.pop(TENSORBOARD, None):
+        if TENSORBOARD in self._files and find_spec("tensorboard") is None:
+            del self._files[TENSORBOARD]
             self._failures.add(TENSORBOARD, f"{TENSORBOARD}/ (needs pip install tensorboard)")
         path, earlier = self._path / MONITOR_JSONL, []
         if epoch and path.is_file():

@@ -105,17 +105,17 @@ class JsonLinesLogger(_LinesLogger):
         self._append(json.dumps(values, allow_nan=False) + "\n")
 
     def _before(self, line: str, epoch: int) -> bool:
-        return json.loads(line)["epoch"] < epoch
+        return int(json.loads(line)["epoch"]) < epoch
 
 
-def _csv_line(values: Sequence) -> str:
-    """Returns one line of CSV with its end."""
+def _csv_line(values: Sequence[object]) -> str:
+    """Returns one line of CSV, with its line break."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
 
 
-def _json_value(value):
+def _json_value(value: object) -> object:
     """Returns a value that JSON can hold: null for nan, a string for infinity."""
     if isinstance(value, float) and math.isnan(value):
         return None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ class TensorBoardLogger:
             self._file.close()
             self._file = None
 
-    def _add(self, summary, step: int) -> None:
+    def _add(self, summary: Any, step: int) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -127,6 +128,9 @@ def draw_spectrum(eigenvalues: np.ndarray) -> np.ndarray:
 def draw_correlation(correlation: np.ndarray) -> np.ndarray:
     """Draws |correlation| of the live channels, white for 0 and dark for 1, clustered.
 
+    Args:
+        correlation: (channels, channels); nan in the rows and columns of dead channels.
+
     Returns:
         (side, side, 3), uint8; all channels are equally wide.
     """
@@ -134,8 +138,9 @@ def draw_correlation(correlation: np.ndarray) -> np.ndarray:
     order = np.flatnonzero(live)[likeness_order(np.abs(correlation[np.ix_(live, live)]))]
     strength = np.abs(correlation[np.ix_(order, order)])[..., None]
     cell = max(1, PIXELS // len(order))
-    colours = 255 - strength * (255 - np.array([20, 40, 110]))
-    return colours.round().astype(np.uint8).repeat(cell, axis=0).repeat(cell, axis=1)
+    colours: np.ndarray = 255 - strength * (255 - np.array([20, 40, 110]))
+    image: np.ndarray = colours.round().astype(np.uint8).repeat(cell, axis=0).repeat(cell, axis=1)
+    return image
 
 
 def likeness_order(likeness: np.ndarray) -> list[int]:

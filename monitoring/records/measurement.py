@@ -69,7 +69,7 @@ class Measurement:
     drift_share: float = math.nan
     seconds: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Computes the redundancy."""
         self.redundancy = _redundancy(self.grouped)
 
@@ -147,7 +147,9 @@ def _verdict(measurement: Measurement, structure: ChannelStructure | None) -> st
     return f"not enough samples: {grouped.units} of {required} {measurement.source}"
 
 
-def _snapshot_arrays(structure: ChannelStructure | None, running: RunningCovariance):
+def _snapshot_arrays(
+    structure: ChannelStructure | None, running: RunningCovariance
+) -> tuple[np.ndarray, np.ndarray, tuple[int, ...], dict[int, tuple[int, int]]]:
     """Returns correlation, eigenvalues, dead and duplicates, numbered as in the layer."""
     correlation = np.full((running.channels, running.channels), np.nan)
     if structure is None:

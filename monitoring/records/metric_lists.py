@@ -1,7 +1,8 @@
 """Records as lists of numbers, ready to plot."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ LISTED = {
 }
 
 
-def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
+def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict[str, Any]:
     """Turns records into lists to plot, with one entry per measurement.
 
     Args:
@@ -42,7 +43,7 @@ def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict:
     return {"steps": steps, **overall, "probes": probes}
 
 
-def ignoring_nan(reduce, values: Sequence[float]) -> float:
+def ignoring_nan(reduce: Callable[[list[float]], Any], values: Sequence[float]) -> float:
     """Reduces the values that are not nan; nan if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return float(reduce(defined)) if defined else math.nan
