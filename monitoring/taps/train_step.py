@@ -39,12 +39,7 @@ class TrainStepTap:
     source = "batches"
 
     def __init__(
-        self,
-        watched: Watched,
-        *,
-        accumulate: bool = True,
-        weight: float = 0.0,
-        warmup: int = 0,
+        self, watched: Watched, *, accumulate: bool = True, weight: float = 0.0, warmup: int = 0
     ):
         if keras.backend.backend() != "tensorflow":
             raise ValueError(
