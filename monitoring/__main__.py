@@ -17,7 +17,7 @@ examples:
   python -m monitoring advise runs/first
       a width for each stage, advice.json, and advised.yaml for train.py --config
   python -m monitoring advise runs/first --check
-      the same, tried first on the run's own validation images
+      the same, but tried first on the run's own validation images
   python -m monitoring advise runs/first --macs 1500000
       widths that together stay under a budget
   python -m monitoring analyze model.keras --data DIR --layers conv_1,conv_2
@@ -176,7 +176,7 @@ def advise(args: argparse.Namespace) -> None:
 
 
 def analyze(args: argparse.Namespace) -> None:
-    """Analyses a saved model, and prints what was found."""
+    """Analyses a saved model, and prints the results."""
     if not IN_CHECKOUT:
         raise ValueError(f"analyze needs {CHECKOUT}")
     options = {name: value for name, value in vars(args).items() if name != "command"}
@@ -205,7 +205,7 @@ def report(args: argparse.Namespace) -> None:
     from .report.live import report_server
 
     with report_server(args.run, args.port) as server:
-        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)", flush=True)
+        print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops it)", flush=True)
         server.serve_forever()
 
 

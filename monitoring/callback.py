@@ -25,7 +25,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
     With `monitor_data` it runs these images through the model in inference mode, before the first
     step and at each measurement. Without, it takes the statistics of the training batches inside
     the training step (TensorFlow). Training is bit-identical with and without it, as long as
-    `redundancy_weight` is 0. It lets go of the model when its `fit` has ended, however it ended.
+    `redundancy_weight` is 0. It releases the model when its `fit` has ended, however it ended.
 
     The logs of each epoch get `redundancy`, the mean over probes, and `redundancy/<probe>`; nan
     if the epoch was not measured. Callbacks that read them must come later in the list
@@ -42,7 +42,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
             at the end of each epoch. Defaults to 1.
         redundancy_weight: Weight in the loss of the mean redundancy of the watched layers in a
             batch, 0 or more (TensorFlow). Defaults to 0.
-        log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. A training
+        log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. A training run
             that begins at a later epoch (initial_epoch, BackupAndRestore) continues the files
             that are there. Defaults to None: no files.
         loggers: Use exactly these objects, with `write(record, snapshot)` and `close()`.
@@ -56,7 +56,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
     Raises:
         ValueError: An argument is out of range; at the start of training: a layer cannot be
             watched, or the backend does not support it.
-        FileExistsError: A training begins at epoch 0 and `log_dir` holds another run.
+        FileExistsError: A training run begins at epoch 0 and `log_dir` holds another run.
 
     Example:
         >>> import numpy as np
@@ -113,7 +113,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         measurer.tap_training(self.redundancy_weight, self.redundancy_warmup)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Resets the counters; at the first epoch, continues an earlier training or measures."""
+        """Resets the counters; at the first epoch, continues an earlier run or measures."""
         self._epoch, self._batches, self._measured_batches, self._last = epoch, 0, 0, {}
         if not self._recorder.started:
             self._start(epoch)
@@ -153,7 +153,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         self._recorder.print_cost()
 
     def detach(self) -> None:
-        """Lets go of the model and closes the loggers, as the end of a training does."""
+        """Lets go of the model and closes the loggers, as the end of a training run does."""
         if self._measurer is not None:
             self._measurer.detach()
         self._measurer = None
@@ -161,7 +161,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
 
     @property
     def _active_measurer(self) -> Measurer:
-        """The measurer of the running training."""
+        """The measurer of the current training run."""
         if self._measurer is None:
             raise RuntimeError("Expected a call of on_train_begin before this one. Received: none")
         return self._measurer
@@ -175,7 +175,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         return self._measurer
 
     def _start(self, epoch: int) -> None:
-        """Continues the records and the window of an earlier training, or takes the baseline."""
+        """Continues the records and the window of an earlier run, or takes the baseline."""
         earlier = self._recorder.resume(epoch, self._active_measurer.step)
         self._window.restore(epoch - 1)
         if self.monitor_data is not None and not earlier:

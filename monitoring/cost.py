@@ -1,4 +1,4 @@
-"""What monitoring costs a training."""
+"""What monitoring costs a training run."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from .taps.train_step import TrainStepTap
 
 
 class MonitoringCost:
-    """The time for which a training waits for its monitor, and the time inside its steps.
+    """The time for which training waits for its monitor, and the time inside its steps.
 
     Attributes:
-        seconds: Seconds for which the training has waited.
+        seconds: Seconds for which training has waited.
     """
 
     def __init__(self) -> None:
@@ -24,20 +24,20 @@ class MonitoringCost:
         self._estimate: float | None = None
 
     def begin(self, measurer: Measurer) -> None:
-        """Starts a training."""
+        """Starts a training run."""
         self.seconds, self._taps, self._estimate = 0.0, None, None
         self._measurer, self._first_step = measurer, measurer.step
         self._began = time.perf_counter()
 
     def end(self) -> None:
-        """Ends the training before the monitor lets go of the model."""
+        """Ends the training run before the monitor lets go of the model."""
         measurer, self._measurer = self._measurer, None
         if measurer is not None and measurer.tap is not None and measurer.tap.accumulate:
             self._taps = measurer.tap, measurer.step - self._first_step
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time of a block for which the training waits."""
+        """Counts the time of a block for which training waits."""
         start = time.perf_counter()
         try:
             yield
@@ -45,7 +45,7 @@ class MonitoringCost:
             self.seconds += time.perf_counter() - start
 
     def step_seconds(self) -> float:
-        """Estimates the time of the last training that went into its steps' statistics.
+        """Estimates the time of the last training run that its steps spent on statistics.
 
         Returns:
             Seconds; 0 if none were taken there.
@@ -58,7 +58,7 @@ class MonitoringCost:
         return self._estimate
 
     def summary(self) -> str:
-        """Returns the cost of the training that has just ended, in one line."""
+        """Returns the cost of the training run that has just ended, in one line."""
         training_seconds = time.perf_counter() - self._began
         estimate = self.step_seconds()
         fraction = (self.seconds + estimate) / training_seconds

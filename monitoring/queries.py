@@ -24,12 +24,12 @@ class MonitorQueries:
         raise NotImplementedError
 
     def drain(self) -> None:
-        """Waits until every record of the running training is written; raises loggers' errors."""
+        """Waits until every record of this training run is written; raises loggers' errors."""
         self._recorder.drain()
 
     @property
     def records(self) -> list[ProbeRecord]:
-        """The records of the running or the last training, in order."""
+        """The records of the current or the last training run, in order."""
         self.drain()
         return self._recorder.records
 
@@ -68,11 +68,11 @@ class MonitorQueries:
 
     @property
     def seconds(self) -> float:
-        """Seconds for which the running or the last training has waited for the monitor."""
+        """Seconds for which the current or the last training run has waited for the monitor."""
         return self.cost.seconds
 
     def step_seconds(self) -> float:
-        """Estimates the seconds of the last training that went into its steps' statistics.
+        """Estimates the seconds of the last training run that its steps spent on statistics.
 
         Returns:
             Seconds; 0 with `monitor_data`, whose whole cost is in `seconds`.

@@ -19,19 +19,19 @@ from .worker import Worker
 
 
 class Recorder:
-    """Records what a monitor measures, for one training after another.
+    """Records what a monitor measures, for one training run after another.
 
     Args:
         log_dir: Folder for all files; None for none.
         loggers: Exactly these loggers; None for the console and the files of `log_dir`.
-        cost: Counts the time for which the training waits.
+        cost: Counts the time for which training waits.
 
     Attributes:
         folder: The folder of files, or None.
         cost: As given.
         write_failures: What could not be written.
-        records: Records of the running or the last training.
-        started: Whether the running training has reached its first epoch.
+        records: Records of the current or the last training run.
+        started: Whether the current training run has reached its first epoch.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Recorder:
         self._spectra = SpectrumProcess()
 
     def begin(self, *, console: bool) -> None:
-        """Prepares for a training.
+        """Prepares for a training run.
 
         Args:
             console: Whether to print a table at the end, if the user has passed no loggers.
@@ -74,7 +74,7 @@ class Recorder:
             These records; empty if there are none.
 
         Raises:
-            FileExistsError: The training begins at epoch 0, and the folder holds another run.
+            FileExistsError: The run begins at epoch 0, and the folder holds another run.
             DamagedFileError: The folder's records are damaged.
         """
         self.started = True
@@ -125,7 +125,7 @@ class Recorder:
                         closing.callback(logger.close)
 
     def print_cost(self) -> None:
-        """Prints the cost of the training that has just ended, unless fit is silent."""
+        """Prints the cost of the training run that has just ended, unless fit is silent."""
         if self._console:
             print(self.cost.summary())
 

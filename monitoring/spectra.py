@@ -84,7 +84,7 @@ class SpectrumProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
-                start_new_session=True,  # Ctrl-C is for the training
+                start_new_session=True,  # Ctrl-C is for the training process
             )
             self._end = weakref.finalize(self, _end_process, self._process)
         process, size = self._process, len(matrix)

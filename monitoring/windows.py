@@ -1,4 +1,4 @@
-"""An open window of training batches, kept in a file so that a killed training continues it."""
+"""An open window of training batches, saved so that a run that was killed can continue it."""
 
 from functools import partial
 
@@ -10,8 +10,8 @@ class OpenWindow:
     """Saves the window of training batches that is open at the end of an epoch.
 
     Args:
-        recorder: Whose folder and thread to use.
-        measurer: Whose window it is.
+        recorder: Its folder and thread are used.
+        measurer: Owner of the window.
     """
 
     def __init__(self, recorder: Recorder, measurer: Measurer):
@@ -37,6 +37,6 @@ class OpenWindow:
                 self._measurer.tap.restore(state)
 
     def drop(self) -> None:
-        """Removes the saved windows at the end of a training."""
+        """Removes the saved windows at the end of a training run."""
         if self._recorder.folder is not None:
             self._recorder.folder.drop_windows()

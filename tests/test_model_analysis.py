@@ -104,6 +104,6 @@ def test_a_model_of_two_outputs_needs_a_score_of_its_own(images):
     inputs = keras.Input((5, 5, 3))
     x = kl.Conv2D(6, 1, name="wide")(inputs)
     model = keras.Model(inputs, [x, x])
-    with pytest.raises(ValueError, match="Expected a model of one output. Received: 2 outputs"):
+    with pytest.raises(ValueError, match="Expected a model with one output. Received: 2 outputs"):
         agreement(model, images)
     assert analyze(model, images, ["wide"], evaluate=lambda other: 1.0).check.whole == 1.0

@@ -171,14 +171,14 @@ def _advise_width(history: Sequence[ProbeRecord], multiple: int, rule: str) -> W
 def _movement(history: Sequence[ProbeRecord], rule: str) -> str:
     """Describes how the width has moved over the last quarter of the epochs, if it has.
 
-    A layer that was measured once is taken as fully trained.
+    A layer with a single measurement counts as fully trained.
     """
     measured = [record for record in history if record.epoch >= 0]
     if len(history) == 1:
         return ""
     if len(measured) < 4:
         times = "1 measurement" if len(measured) == 1 else f"{len(measured)} measurements"
-        return f"after {times}: whether it still moves is not known"
+        return f"after {times}: too few to tell whether it is still moving"
     before, now = measured[-1 - len(measured) // 4], measured[-1]
     first, last = RULES[rule](before), RULES[rule](now)
     apart = last.low > first.high or first.low > last.high

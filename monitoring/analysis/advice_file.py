@@ -1,4 +1,4 @@
-"""advice.json: what `advise` found, for later reports. No Keras."""
+"""Reads and writes advice.json, the advice on a run, for later reports. No Keras."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -44,7 +44,7 @@ class Comparison:
     Attributes:
         runs: One row per run.
         differences: Which runs cannot be compared with the first, and why.
-        notes: What is missing of a run or was left out, one sentence each.
+        notes: What is missing from a run or was left out, one sentence each.
     """
 
     runs: Sequence[ComparedRun]
@@ -99,7 +99,7 @@ def differences(runs: Sequence[ComparedRun]) -> list[str]:
     """Describes which runs cannot be compared with the first, and why; empty if all can.
 
     Channels in use depend on the images on which they were measured, and scores on the
-    images of the test.
+    test images.
     """
     first, sentences = runs[0], []
     for run in runs[1:]:
@@ -118,7 +118,7 @@ def differences(runs: Sequence[ComparedRun]) -> list[str]:
 def trend(records: Sequence[ProbeRecord]) -> float:
     """Returns how many channels in use were gained over the last quarter of the epochs.
 
-    nan for fewer than 4 measurements.
+    It is nan for fewer than 4 measurements.
     """
     measured = [record for record in records if record.epoch >= 0]
     if len(measured) < 4:

@@ -1,4 +1,4 @@
-"""What the channels of any loaded model do on given images, without a training."""
+"""What the channels of any loaded model do on given images, without training."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ class Analysis:
 
 
 def halves(count: int) -> tuple[slice, slice]:
-    """Splits images in two: those that give directions, and those that are scored.
+    """Splits images into two halves: one for the directions, one to score.
 
     Every second image gives the principal directions, the others are scored; a single image
     does both.
@@ -94,12 +94,12 @@ def analyze_model(
     directions, scored = halves(len(images))
     evaluate = evaluate or agreement(model, images[scored])
     widths = {width.probe: width.suggested for width in advice if not width.keep}
-    spread = ImagesTap(watched).measure(images[directions]) if widths else {}
+    covariances = ImagesTap(watched).measure(images[directions]) if widths else {}
 
     def run_check(widths: Mapping[str, int]) -> Check:
-        some = Watched(model, list(widths), data_format, max_positions)
+        narrowed = Watched(model, list(widths), data_format, max_positions)
         return projection_check(
-            some, {name: spread[name] for name in widths}, evaluate, widths, score=score
+            narrowed, {name: covariances[name] for name in widths}, evaluate, widths, score=score
         )
 
     if widths:
@@ -110,18 +110,17 @@ def analyze_model(
 
 
 def agreement(model: keras.Model, images: np.ndarray) -> Callable[[keras.Model], float]:
-    """Returns a score of how near another model's outputs are to this model's.
+    """Returns a function that scores how close another model's outputs are to this model's.
 
-    1 means the same outputs, 0 as far off as the mean output, less is further off.
+    1: equal outputs. 0: as far off as the mean output. Negative: further off.
 
     Raises:
         ValueError: The model has several outputs.
     """
     outputs = model.predict(images, verbose=0)
     if not isinstance(outputs, np.ndarray):
-        raise ValueError(
-            f"Expected a model of one output. Received: {len(keras.tree.flatten(outputs))} outputs"
-        )
+        count = len(keras.tree.flatten(outputs))
+        raise ValueError(f"Expected a model with one output. Received: {count} outputs")
     spread = np.linalg.norm(outputs - outputs.mean(axis=0))
 
     def score(other: keras.Model) -> float:

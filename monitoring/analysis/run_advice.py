@@ -1,4 +1,4 @@
-"""Advice on a run: widths, within a budget if there is one, and checked if asked. No Keras."""
+"""Advice on a run: widths, within a budget if there is one, checked on request. No Keras."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +108,7 @@ def advise_run(
     points = checked_points(tolerance)
     if tolerance != TOLERANCE and check is None:
         raise ValueError(
-            "A tolerance belongs to the projection check: give check (--check) as well. "
+            "A tolerance belongs to the projection check: pass check (--check) as well. "
             f"Received: tolerance={tolerance:g}, no check"
         )
     cost = None if network is None else network.cost
@@ -144,7 +144,7 @@ def advise_run(
 
 
 def default_advice(run: RunFolder) -> list[WidthAdvice]:
-    """Advises on a run of which no advice was written."""
+    """Advises on a run that has no advice.json."""
     return advise_widths(run.records)
 
 
@@ -168,7 +168,7 @@ def _with_earlier_check(advice: Advice) -> Advice:
 
 
 def _at(width: WidthAdvice, suggested: int, network: BuildableNetwork) -> WidthAdvice:
-    """Returns advice at the width that the budget leaves it."""
+    """Returns advice at the width that the budget allows."""
     if suggested == width.suggested:
         return width
     return replace(

@@ -38,7 +38,8 @@ def check_table(check: Check) -> str:
         return "\nProjection check: every width is kept, so there is nothing to try."
     lines = [
         "",
-        f"Projection check: {check.score} {check.whole:.4f} as it is; with activations held to",
+        f"Projection check: {check.score} {check.whole:.4f} as it is; "
+        "with activations restricted to",
         f"{'':{room + 9}} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
     ]
     for row in check.rows:

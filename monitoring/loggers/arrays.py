@@ -15,7 +15,7 @@ MAX_BYTES = 64 * 2**20  # most bytes kept of each probe, besides its first and l
 
 
 class ArraysLogger:
-    """Keeps each probe's first, last and every k-th snapshot, k growing as the run does.
+    """Keeps each probe's first, last and every k-th snapshot, with k growing as the run does.
 
     A file PROBE-STEP.npz holds `mean`, `eigenvalues`, `correlation` (float32), `dead`
     (numbers of channels), `duplicates` (rows of channel, first of its group, sign), `epoch`,
@@ -33,22 +33,22 @@ class ArraysLogger:
         if limit < 2:
             raise ValueError(f"Expected a limit of at least 2 snapshots. Received: {limit}")
         self._folder, self._limit = Path(folder), limit
-        self._kept: dict[str, dict[int, Path]] = {}
+        self._files: dict[str, dict[int, Path]] = {}
         self._written: dict[str, int] = {}
         self._stride: dict[str, int] = {}
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Prepares for a training that begins at `epoch`; see `FileLogger.start`."""
+        """Prepares for a training run that begins at `epoch`; see `FileLogger.start`."""
         if not epoch or not self._folder.is_dir():
             return
-        self._kept, self._written, self._stride = {}, dict(written), {}
+        self._files, self._written, self._stride = {}, dict(written), {}
         for path in filter(is_snapshot, self._folder.iterdir()):
-            name, at = path.stem.rsplit("-", 1)
+            name, at_step = path.stem.rsplit("-", 1)
             number = int(read_arrays(path, ["number"])["number"])
-            if int(at) > step:
+            if int(at_step) > step:
                 remove_file(path)
             else:
-                self._kept.setdefault(unquote(name), {})[number] = path
+                self._files.setdefault(unquote(name), {})[number] = path
 
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
         """Writes one file, whole or not at all, and removes those that are no longer kept."""
@@ -57,7 +57,7 @@ class ArraysLogger:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f"{quote(snapshot.probe, safe='')}-{snapshot.step:08d}.npz"
-        duplicates = [(one, *other) for one, other in snapshot.duplicates.items()]
+        duplicates = [(channel, *origin) for channel, origin in snapshot.duplicates.items()]
         with whole_file(path) as draft:
             np.savez(
                 draft,
@@ -81,7 +81,7 @@ class ArraysLogger:
         """Does nothing: every file is complete once it is written."""
 
     def _thin(self, probe: str, path: Path) -> None:
-        files = self._kept.setdefault(probe, {})
+        files = self._files.setdefault(probe, {})
         number = self._written.get(probe, 0)
         self._written[probe] = number + 1
         for old in [n for n, other in files.items() if other == path]:
@@ -94,4 +94,4 @@ class ArraysLogger:
         chosen = {n: p for n, p in files.items() if n % stride == 0 or n == number}
         for dropped in files.keys() - chosen.keys():
             remove_file(files[dropped])
-        self._kept[probe], self._stride[probe] = chosen, stride
+        self._files[probe], self._stride[probe] = chosen, stride

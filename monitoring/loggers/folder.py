@@ -1,4 +1,4 @@
-"""The files of a training in one folder, which survive a full disk or a removed folder."""
+"""The files of a training run in one folder, which survive a full disk or a removed folder."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -71,16 +71,16 @@ class LogFolder:
         self._files = {name: _File(path / name, kind(path / name)) for name, kind in KINDS.items()}
         self._records: list[ProbeRecord] = []
         self._writes, self._is_new = True, False
-        self._windows: set[int] = set()  # epochs whose window this training has saved
+        self._windows: set[int] = set()  # epochs whose window this run has saved
 
     def start(self, epoch: int, step: int) -> list[ProbeRecord]:
-        """Prepares for a training that begins at `epoch`, after `step` optimizer steps.
+        """Prepares for a training run that begins at `epoch`, after `step` optimizer steps.
 
         Returns:
             The records of earlier epochs in the folder; later ones are dropped.
 
         Raises:
-            FileExistsError: The training begins at epoch 0, and the folder holds the records
+            FileExistsError: The run begins at epoch 0, and the folder holds the records
                 of another run.
             DamagedFileError: The folder's records are damaged.
         """
@@ -171,7 +171,7 @@ class LogFolder:
         self._failures.remove(str(folder))
 
     def _mark(self) -> None:
-        """Marks a folder as ours that held no file of a run when the training began."""
+        """Marks a folder that held no file of a run when the training run began as ours."""
         if self._is_new:
             with suppress(OSError):  # the files that cannot be written either are reported
                 self._path.mkdir(parents=True, exist_ok=True)

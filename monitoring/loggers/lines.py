@@ -19,7 +19,7 @@ class _LinesLogger:
         self._file = AppendedFile(Path(path))
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Prepares for a training that begins at `epoch`; see `FileLogger.start`.
+        """Prepares for a training run that begins at `epoch`; see `FileLogger.start`.
 
         Lines of that epoch and later ones are dropped, and so is a torn last line.
         """
@@ -44,7 +44,7 @@ class _LinesLogger:
             except (ValueError, TypeError, LookupError) as error:
                 raise DamagedFileError(
                     f"{self._file.path}, line {number}, is not a record ({error}): the file is "
-                    "damaged, or of another version. Without that line the run can continue."
+                    "damaged, or of another version. Remove that line to continue the run."
                 ) from None
             if before:
                 yield line

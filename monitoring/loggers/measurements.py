@@ -1,4 +1,4 @@
-"""Writes measurements made outside a training as a run's files."""
+"""Writes measurements made outside training as a run's files."""
 
 from collections.abc import Sequence
 from pathlib import Path

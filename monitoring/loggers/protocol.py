@@ -13,11 +13,11 @@ class RecordLogger(Protocol):
         """Takes one probe's record and the arrays behind it."""
 
     def close(self) -> None:
-        """Ends a training; a later `write` begins the next one."""
+        """Ends a training run; a later `write` begins the next one."""
 
 
 class FileLogger(RecordLogger, Protocol):
-    """A logger that can continue the file of an earlier training.
+    """A logger that can continue the file of an earlier training run.
 
     If a write raises OSError, its file is as it was before.
     """
@@ -26,7 +26,7 @@ class FileLogger(RecordLogger, Protocol):
         """Takes a record; without a snapshot, only what the record holds is written."""
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Prepares for a training, and drops what it will write again.
+        """Prepares for a training run, and drops what it will write again.
 
         Args:
             epoch: Its first epoch, from 0.
@@ -34,7 +34,7 @@ class FileLogger(RecordLogger, Protocol):
             written: {probe: number of its earlier records}.
 
         Raises:
-            FileExistsError: The training begins at epoch 0, and the file is another run's.
+            FileExistsError: The run begins at epoch 0, and the file belongs to another run.
             DamagedFileError: The file is damaged.
         """
 

@@ -38,7 +38,7 @@ class TensorBoardLogger:
         self._purge: int | None = None
 
     def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
-        """Prepares for a training that begins at `epoch`; see `FileLogger.start`.
+        """Prepares for a training run that begins at `epoch`; see `FileLogger.start`.
 
         Events after `step` stay in their file; a mark in the next file has TensorBoard purge
         them, as each later file does for the steps it holds again.

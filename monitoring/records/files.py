@@ -217,9 +217,6 @@ class WriteFailures:
         self._missing.pop(part, None)
 
 
-Unwritten = WriteFailures  # the name until the last caller is renamed
-
-
 def whole_lines(path: Path) -> list[str]:
     """Returns a file's lines with their line ends, without a torn last line."""
     with path.open(encoding="utf-8", newline="", errors="replace") as lines:

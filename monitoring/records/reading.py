@@ -94,7 +94,7 @@ def file_version(path: Path) -> tuple[int, ...]:
 
 
 class RunReader:
-    """Reads a run again and again while it goes on, and parses only what has changed.
+    """Reads a run repeatedly while it is going on, and parses only what has changed.
 
     Args:
         folder: The run's folder.
@@ -113,7 +113,7 @@ class RunReader:
         if not path.is_file():
             raise FileNotFoundError(
                 f"{folder} holds no {path.name}: train with --probes or --enable-nas-monitoring, "
-                "or give NASMonitorCallback this folder as log_dir."
+                "or pass this folder to NASMonitorCallback as log_dir."
             )
         lines, notes = self._lines.read()
         if not lines:
@@ -121,7 +121,7 @@ class RunReader:
         records: dict[str, list[ProbeRecord]] = {}
         for record in lines:
             records.setdefault(record.probe, []).append(record)
-        for name, absent in ((CONFIG, "settings"), (EVALUATION, "scores: the run did not end")):
+        for name, absent in ((CONFIG, "settings"), (EVALUATION, "scores: the run did not finish")):
             if not (folder / name).is_file():
                 notes.append(f"no {name}, so no {absent}")
         history, torn = self._cached(HISTORY, _history_and_torn, ({}, False))

@@ -23,18 +23,18 @@ TYPES: Mapping[str, Value] = {field.name: NUMBER for field in fields(ProbeRecord
 
 @dataclass
 class _ProbeLines:
-    """The lines of one probe that are read: every `stride`-th, and the last."""
+    """The lines of one probe to read: every `stride`-th, and the last."""
 
-    kept: dict[int, str] = field(default_factory=dict)  # {number of the line: its text}
+    chosen: dict[int, str] = field(default_factory=dict)  # {number of the line: its text}
     last: tuple[int, str] = (0, "")
     count: int = 0
     stride: int = 1
 
     def add(self, number: int, line: str, limit: int | None) -> None:
         if self.count % self.stride == 0:
-            self.kept[number] = line
-            if limit is not None and len(self.kept) > limit:
-                self.kept = dict(list(self.kept.items())[::2])
+            self.chosen[number] = line
+            if limit is not None and len(self.chosen) > limit:
+                self.chosen = dict(list(self.chosen.items())[::2])
                 self.stride *= 2
         self.count += 1
         self.last = number, line
@@ -77,7 +77,7 @@ class RecordLines:
         unfinished = self._read_appended()
         lines: dict[int, str] = {}
         for probe in self._probes.values():
-            lines |= probe.kept
+            lines |= probe.chosen
             lines[probe.last[0]] = probe.last[1]
         if unfinished:  # taken for complete now, and read again at the next call
             lines[self._count + 1] = unfinished
@@ -93,7 +93,7 @@ class RecordLines:
                 if number <= self._count:
                     raise DamagedFileError(
                         f"{self._path}, line {number}, is not a record ({error}): the file is "
-                        "damaged, or of another version. Without that line the rest can be read."
+                        "damaged, or of another version. Remove that line to read the rest."
                     ) from None
                 notes.append(f"{self._path.name}: {TORN}")
         self._records = dict(records)
@@ -101,7 +101,7 @@ class RecordLines:
         return list(records.values()), notes
 
     def _start_over(self) -> None:
-        self._offset, self._count = 0, 0  # bytes and lines that are consumed
+        self._offset, self._count = 0, 0  # bytes and lines consumed so far
         self._identity: tuple[int, int] | None = None
         self._last_line = b""  # the last consumed, to notice a file that was rewritten
         self._probes: dict[str, _ProbeLines] = {}
@@ -146,12 +146,12 @@ def parse_record(line: str) -> ProbeRecord:
     if values.keys() != TYPES.keys():
         wrong = sorted(TYPES.keys() ^ values.keys())
         raise ValueError(f"missing or unknown: {', '.join(wrong)}")
-    read: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for name, expected in TYPES.items():
         value = values[name]
         if expected is NUMBER and (value is None or isinstance(value, str)):
             value = SPECIAL.get(value, value)
         if not expected.accepts(value):
             raise ValueError(f"expected '{name}' to be {expected.expected}")
-        read[name] = value
-    return ProbeRecord(**read)
+        checked[name] = value
+    return ProbeRecord(**checked)

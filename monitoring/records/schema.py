@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from .files import DamagedFileError
 from .run_files import ADVICE, CONFIG, COST, EVALUATION, EXPORT
 
-LARGEST = 2**63  # of a whole number; anything larger is no count
+LARGEST = 2**63  # no whole number in a run's files is plausible beyond this
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-TEXT = Value("a text", _is_text)
+TEXT = Value("a string", _is_text)
 COUNT = Value("a whole number, 0 or more", lambda value: _is_integer(value) and value >= 0)
 INTEGER = Value("a whole number", _is_integer)
 WIDTH = Value("a whole number, 1 or more", lambda value: _is_integer(value) and value >= 1)
@@ -186,7 +186,7 @@ def _check(value: Any, schema: Schema, path: Path, key: str) -> None:
 
 def _damaged(path: Path, key: str, expected: str, value: Any) -> DamagedFileError:
     subject = f"'{key}' to be {expected}" if key else expected
-    return _error(path, f"expected {subject}. Received: {_shown(value)}")
+    return _error(path, f"expected {subject}. Received: {_describe(value)}")
 
 
 def _error(path: Path, problem: str) -> DamagedFileError:
@@ -195,8 +195,8 @@ def _error(path: Path, problem: str) -> DamagedFileError:
     )
 
 
-def _shown(value: Any) -> str:
-    """Returns a value for a message: a container by its type, anything long cut short."""
+def _describe(value: Any) -> str:
+    """Describes a value for a message: a container by its type, a long string cut short."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, float) or _is_integer(value):

@@ -1,4 +1,4 @@
-"""A run's report on this machine alone, as fresh as its records."""
+"""Serves a run's report on this machine only, always up to date."""
 
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +14,7 @@ REFRESH_SECONDS = 5
 
 
 def report_server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
-    """Makes a server of a run's report, which a browser loads again every 5 seconds.
+    """Returns a server for a run's report, which a browser reloads every 5 seconds.
 
     Args:
         run: The run's folder; records may come later.
@@ -39,7 +39,7 @@ def report_server(run: str | Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer:
-    """Makes a server of one page, at http://127.0.0.1:PORT/ and nowhere else.
+    """Returns a server for one page, at http://127.0.0.1:PORT/ and nowhere else.
 
     A request that names another host is refused: a foreign page could otherwise point its
     own name at this address and read what is served.
@@ -64,7 +64,7 @@ def live_server(render: Callable[[], str], port: int = 0) -> ThreadingHTTPServer
         def do_GET(self) -> None:
             hosts = {f"{name}:{server.server_port}" for name in (ADDRESS, "localhost")}
             if self.headers.get("Host") not in hosts:
-                self.send_error(421, "This server answers to 127.0.0.1 alone")
+                self.send_error(421, "This server answers only to 127.0.0.1")
             elif self.path != "/":
                 self.send_error(404, "There is only the report, at /")
             else:

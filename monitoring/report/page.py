@@ -1,4 +1,4 @@
-"""What renders the templates, and how a page is written."""
+"""Renders the templates and writes pages."""
 
 import functools
 import math
@@ -20,19 +20,19 @@ def environment() -> Any:
     Raises:
         MissingPackageError: Jinja2 is not installed.
     """
-    # Jinja2 takes 60 ms to import, and a training needs it once.
+    # Jinja2 takes 60 ms to import, and a training run needs it once.
     with needed_for("A page", "jinja2"):
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    found = Environment(
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "short": short, "half_width": half_width}
-    return found
+    templates.filters |= {"number": number, "short": short, "half_width": half_width}
+    return templates
 
 
 def write_text(path: Path, text: str) -> None:

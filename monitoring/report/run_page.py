@@ -59,10 +59,10 @@ def write_report(run: str | Path, path: str | Path | None = None) -> Path:
 
 
 class RunPage:
-    """The page of a run that may be going on.
+    """The page of a run that may still be going on.
 
-    Rendering again reads only the files that have changed, of monitor.jsonl only what was
-    appended, and draws only new arrays; if nothing has changed, the same page is returned.
+    Rendering again reads only the files that have changed and, in monitor.jsonl, only what was
+    appended. It draws only new arrays; if nothing has changed, it returns the same page.
 
     Args:
         folder: The run's folder.
@@ -88,7 +88,7 @@ class RunPage:
         return self._text
 
     def compose(self, run: RunFolder, saved: SavedAdvice) -> str:
-        """Returns the page of a run that is read already, with some advice on it."""
+        """Returns the page of a run that has been read already, with advice on it."""
         cache = self._run.cache
         drawn = {
             probe: cache.read(paths[-1], _draw_snapshot, slot=probe)
@@ -109,7 +109,7 @@ class RunPage:
         )
 
     def _file_versions(self) -> tuple[Any, ...]:
-        """Returns what differs once a file of the page has changed."""
+        """Returns values that change when a file of the page changes."""
         versions: list[tuple[Any, ...]] = []
         for folder in (self.folder, self.folder / ARRAYS, self.folder / TEACHER):
             for path in sorted(folder.glob("[!.]*")):
