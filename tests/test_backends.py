@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import numpy as np, keras
 from models import Nano_U
 from monitoring import NASMonitorCallback, RunningCovariance
-
-pytestmark = pytest.mark.slow
 
 keras.utils.set_random_seed(0)
 images = np.random.default_rng(0).uniform(-1, 1, (40, 12, 16, 3)).astype("float32")

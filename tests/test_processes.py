@@ -15,10 +15,10 @@ import pytest
 from models import Nano_U
 from monitoring import NASMonitorCallback
 
+pytestmark = pytest.mark.slow
+
 MULTI_WORKER = """
 import numpy as np, tensorflow as tf
-
-pytestmark = pytest.mark.slow
 with tf.distribute.MultiWorkerMirroredStrategy().scope():
     from models import Nano_U
     from monitoring import NASMonitorCallback

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # One strategy a process; the network has no batch normalisation, whose statistics Keras takes
@@ -16,8 +18,6 @@ SCRIPT = """
 import contextlib, json, sys
 import numpy as np, tensorflow as tf, keras
 from monitoring import NASMonitorCallback
-
-pytestmark = pytest.mark.slow
 
 given, steps = sys.argv[1] == "images", int(sys.argv[2])
 device = tf.config.list_physical_devices("CPU")[0]
