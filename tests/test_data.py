@@ -120,9 +120,9 @@ def test_an_empty_split_and_missing_folders_are_named(image_folder, tmp_path):
     with pytest.raises(ValueError, match="val.img holds no image"):
         read_splits(image_folder, SIZE)
     (image_folder / "val" / "mask").rmdir()
-    with pytest.raises(FileNotFoundError, match="val.mask is not there"):
+    with pytest.raises(FileNotFoundError, match="val.mask does not exist"):
         read_splits(image_folder, SIZE)
-    with pytest.raises(FileNotFoundError, match="nowhere is not there"):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         read_splits(tmp_path / "nowhere", SIZE)
 
 
