@@ -25,7 +25,8 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
     With `monitor_data` it runs these images through the model in inference mode, before the first
     step and at each measurement. Without, it takes the statistics of the training batches inside
     the training step (TensorFlow). Training is bit-identical with and without it, as long as
-    `redundancy_weight` is 0. It releases the model when its `fit` has ended, however it ended.
+    `redundancy_weight` is 0. It lets go of the model when its `fit` ends; after an exception, at
+    the latest before the model is next used.
 
     The logs of each epoch get `redundancy`, the mean over probes, and `redundancy/<probe>`; nan
     if the epoch was not measured. Callbacks that read them must come later in the list
@@ -38,8 +39,8 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         probe_layers: Names of layers of any Keras model, "outer/inner/layer" where a bare name
             is not unique. Defaults to None: the model's probes or, if it has none, its output.
         monitor_frequency: "epoch" or "batch". Defaults to "epoch".
-        log_frequency: Measure and log every N epochs or N training batches; with batches also
-            at the end of each epoch. Defaults to 1.
+        log_frequency: Measure and log every N epochs or N training batches; without
+            `monitor_data` also at the end of each epoch. Defaults to 1.
         redundancy_weight: Weight in the loss of the mean redundancy of the watched layers in a
             batch, 0 or more (TensorFlow). Defaults to 0.
         log_dir: Folder for monitor.csv, monitor.jsonl, tensorboard/ and arrays/. A training run

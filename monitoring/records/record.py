@@ -35,7 +35,8 @@ class ProbeRecord:
         seconds: Wall time for which training waited for the measurement, divided evenly among
             the probes.
 
-    The other fields are those of `monitoring.ChannelMetrics`.
+    The other fields are those of `monitoring.ChannelMetrics`; `redundancy_score` and
+    `effective_rank` are corrected for bias.
     """
 
     probe: str

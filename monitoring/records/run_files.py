@@ -1,4 +1,4 @@
-"""The one room that owns a run's folder: its file names, its claim, and what may be removed.
+"""The one module that owns a run's folder: its file names, its claim, and what may be removed.
 
 Standard library only. A folder belongs to this project if it holds the file `MARKER`, which is
 created together with the folder. Nothing is removed recursively.

@@ -29,7 +29,7 @@ def compare(runs: Sequence[str | Path], output: str | Path | None = "compare.htm
     Example:
         >>> print(compare(["runs/first", "runs/second"]))  # doctest: +SKIP
         first  (nano_u, seed 0, drawn scenes)
-          test mIoU 0.9045, 4,212 parameters, 2,399,200 multiply-adds, 48,000 bytes of activations
+          test mIoU 0.9045, 4,212 parameters, 2,399,200 multiply-adds, 76,800 bytes of activations
     """
     comparison = compare_runs(runs)
     if output is not None:

@@ -111,7 +111,7 @@ def score_curves(evaluation: Mapping[str, Any], exported: Mapping[str, Any]) -> 
         line_chart(
             over,
             title="Scores over the threshold",
-            x_label="probability from which on a pixel is foreground",
+            x_label="probability threshold of the foreground",
             y_label="score",
         ),
     ]
