@@ -71,7 +71,7 @@ class Measurer:
             self.tap = tap
 
     def detach(self) -> None:
-        """Gives the training step back."""
+        """Restores the training step."""
         if self.tap is not None:
             self.tap.detach()
 

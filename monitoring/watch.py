@@ -22,7 +22,7 @@ def watch(
     Args:
         model: Any Keras model, built.
         images: Whatever `model.predict` takes, already preprocessed: arrays, or a dataset of
-            batches, of whose tuples the first element is used.
+            batches; if a batch is a tuple, its first element is used.
         layers: Names, "outer/inner/layer" where a bare name is not unique. Defaults to
             None: the model's probes or, if it has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.

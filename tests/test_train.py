@@ -158,7 +158,7 @@ def truncate(folder):
         (["--config", "typo.yaml"], "typo.yaml: training.epoch: unknown key, did you mean epochs?"),
         (["--config", "gone.yaml"], "Config file gone.yaml does not exist"),
         (["--config", "size.yaml"], "Received: input_shape=(61, 80, 3). Nearest heights that do"),
-        (["--config", "odd.yaml"], "the embedded scenes are 60x80"),
+        (["--config", "odd.yaml"], "the drawn scenes are 60x80"),
         (
             ["--config", "teacher.yaml"],
             "runs/x does not exist: give a run's folder or a .keras file",

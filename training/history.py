@@ -72,7 +72,7 @@ def keep_epochs(path: Path, first: int) -> dict[str, list[float]]:
         {column: one value per epoch left}, without the column of epochs.
 
     Raises:
-        DamagedFileError: The file is not a log of Keras'.
+        DamagedFileError: The file is not a Keras log.
     """
     if not first:
         return {}

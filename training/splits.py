@@ -23,7 +23,7 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
         return read_splits(root, size, config.data.ignore_value)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
-            f"model.input_size: the embedded scenes are {HEIGHT}x{WIDTH}; other sizes need "
+            f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
             f"data.root (--data). Received: {size[0]}x{size[1]}"
         )
     return synthetic_splits()

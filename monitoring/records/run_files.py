@@ -146,7 +146,7 @@ def claim_new_folder(parent: Path, name: str) -> Path:
 
 
 def mark_folder(folder: Path) -> None:
-    """Writes the marker into a folder that is proved ours in another way, if it has none."""
+    """Writes the marker into a folder that is known to be ours by other means."""
     with suppress(FileExistsError):
         _write_marker(folder)
 

@@ -18,7 +18,7 @@ def image_batches(images: Images) -> Iterator[Images]:
     batch, may have fewer.
 
     Args:
-        images: Arrays, or an iterable of batches, of whose tuples the first element is used.
+        images: Arrays, or an iterable of batches; of a tuple, the first element is used.
 
     Raises:
         ValueError: The images can be read only once, like those of a generator, or never end.

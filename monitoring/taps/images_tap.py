@@ -34,7 +34,7 @@ class ImagesTap:
 
         Args:
             images: Whatever `model.predict` takes, already preprocessed: arrays, or an
-                iterable of batches, of whose tuples the first element is used.
+                iterable of batches; if a batch is a tuple, its first element is used.
 
         Returns:
             {layer name: its covariance over all measured positions, grouped by images}.

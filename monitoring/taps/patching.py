@@ -101,7 +101,7 @@ def _dispatcher(target: object, name: str) -> Any:
 
 
 class TrainStepPatch:
-    """Wraps a model's training step for as long as the `fit` that is running now.
+    """Wraps a model's training step until the current `fit` ends.
 
     It is released by `release`; at once, if an exception passes the training step; else before
     the model is next used, when a train, test or predict function is made after the `fit` has
@@ -123,7 +123,7 @@ class TrainStepPatch:
             self._taken.begin(Patch(model, "train_step", wrapper), self)
 
     def release(self) -> None:
-        """Gives the training step back; does nothing if that has happened already."""
+        """Restores the training step; does nothing if that has happened already."""
         with LOCK:
             self._taken.end(self)
 
@@ -147,7 +147,7 @@ class _TakenStep:
         return model
 
     def begin(self, patch: Patch, owner: TrainStepPatch) -> None:
-        """Makes the training function anew with one more patch of the step."""
+        """Rebuilds the training function with one more patch of the step."""
         if not self._steps:
             self._earlier = self.model.train_function
             self._uses = [
@@ -159,7 +159,7 @@ class _TakenStep:
         self._remake()
 
     def end(self, owner: TrainStepPatch) -> None:
-        """Makes the training function anew without one patch; the last one gives it back."""
+        """Rebuilds the training function without one patch; without the last, restores it."""
         if owner not in self._steps:
             return
         self._steps.pop(owner).release()

@@ -82,7 +82,7 @@ class TrainStepTap:
             self._accumulators[name] = Accumulator(channels, layer.compute_dtype)
 
     def detach(self) -> None:
-        """Gives the training step back; does nothing if it is not wrapped."""
+        """Restores the training step; does nothing if it is not wrapped."""
         if self._patch is not None:
             self._patch.release()
             self._patch = None
