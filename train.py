@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--distill-from",
         metavar="TEACHER",
-        help="a run's folder or a .keras file; the network learns from its outputs and from the masks",
+        help="a run's folder or a .keras file; the student learns from its outputs, too",
     )
     options.add_argument(
         "--quantization-aware",
