@@ -175,8 +175,8 @@ def clear_unfinished_run(folder: Path) -> None:
         ValueError: The folder holds a file that such a training does not write, or it is not
             marked as ours; nothing is removed then.
     """
-    kept = (CONFIG, MARKER)
-    names = [name for name in (*NAMES, *(DRAFT + name for name in NAMES)) if name not in kept]
+    unchanged = (CONFIG, MARKER)
+    names = [name for name in (*NAMES, *(DRAFT + name for name in NAMES)) if name not in unchanged]
     present = [name for name in names if os.path.lexists(folder / name)]
     removable = {*BEFORE_CHECKPOINT, CHECKPOINT}
     removable |= {DRAFT + name for name in (CONFIG, *BEFORE_CHECKPOINT)}
