@@ -14,6 +14,7 @@ from .records.measurement import Measurement, summarise
 from .records.record import ProbeRecord
 from .records.run_files import checked_folder
 from .spectra import SpectrumProcess
+from .statistics.structure import Eigvalsh
 from .taps.distribution import first_process
 from .worker import Worker
 
@@ -49,7 +50,7 @@ class Recorder:
         self._users_loggers = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
         self._worker: Worker | None = None
-        self._spectra = SpectrumProcess()
+        self._spectra: SpectrumProcess | None = None
 
     def begin(self, *, console: bool) -> None:
         """Prepares for a training run.
@@ -65,7 +66,7 @@ class Recorder:
         elif first_process():
             self._loggers = [ConsoleLogger()] if console else []
             self._loggers += [] if self.folder is None else [self.folder]
-        self._worker = Worker()
+        self._worker, self._spectra = Worker(), SpectrumProcess()
 
     def resume(self, epoch: int, step: int) -> list[ProbeRecord]:
         """Starts at `epoch`, with the records of earlier epochs that the folder holds.
@@ -88,8 +89,10 @@ class Recorder:
 
     def submit(self, measurements: Sequence[Measurement]) -> None:
         """Has measurements recorded and logged, in order."""
+        assert self._spectra is not None, "begin comes first"
         for measurement in measurements:
-            self.submit_job(partial(self._log, measurement), measurement.grouped.nbytes)
+            job = partial(self._log, measurement, self._spectra.eigvalsh)
+            self.submit_job(job, measurement.grouped.nbytes)
 
     def submit_job(self, job: Callable[[], object], size: int) -> None:
         """Has a job done after those before it; waits while too many bytes are pending."""
@@ -113,12 +116,14 @@ class Recorder:
             Exception: An error of a logger; all of them are closed nevertheless.
         """
         worker, self._worker = self._worker, None
+        spectra, self._spectra = self._spectra, None
         with self.cost.waiting():
             try:
                 if worker is not None:
                     worker.close()
             finally:
-                self._spectra.close()
+                if spectra is not None:
+                    spectra.close()
                 loggers, self._loggers = self._loggers, []
                 with ExitStack() as closing:
                     for logger in reversed(loggers):  # an exit stack runs the last one first
@@ -129,9 +134,9 @@ class Recorder:
         if self._console:
             print(self.cost.summary())
 
-    def _log(self, measurement: Measurement) -> None:
+    def _log(self, measurement: Measurement, eigvalsh: Eigvalsh) -> None:
         """Makes a record and logs it, on the worker's thread."""
-        record, snapshot = summarise(measurement, eigvalsh=self._spectra.eigvalsh)
+        record, snapshot = summarise(measurement, eigvalsh=eigvalsh)
         self.records.append(record)
         for logger in self._loggers:
             logger.write(record, snapshot)
