@@ -1,1 +1,1 @@
-"""monitoring.loggers."""
+"""Where records go: console, CSV, JSON Lines, TensorBoard, arrays, and a folder of them."""

@@ -1,1 +1,1 @@
-"""monitoring.records."""
+"""Records: their dataclasses, how they are made, written whole and read back."""

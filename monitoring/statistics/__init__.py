@@ -1,1 +1,1 @@
-"""monitoring.statistics."""
+"""Covariance of channels, metrics and error bars: no layers, no files."""

@@ -1,1 +1,1 @@
-"""monitoring.taps."""
+"""Finding the layers to watch, and getting at their activations."""
