@@ -98,6 +98,7 @@ def test_the_same_seed_writes_the_same_records(trainings):
     assert len(set(first)) == len(first) == 4 * len(probe_names(trainings[1][0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_records_of_fit_agree_with_numpy_on_the_final_activations(name, rng):
     keras.utils.set_random_seed(0)
@@ -123,6 +124,7 @@ def test_records_of_fit_agree_with_numpy_on_the_final_activations(name, rng):
         assert record.trace == pytest.approx(samples.var(axis=0, ddof=1).sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_given_callback_is_used_as_it_is(run, tmp_path):
     images = np.zeros((3, 24, 32, 3), np.float32) + np.linspace(-1, 1, 3)[:, None, None, None]
     monitor = NASMonitorCallback(images, log_frequency=2, log_dir=tmp_path / "elsewhere")
@@ -140,6 +142,7 @@ def test_nas_config_and_nas_callback_exclude_each_other(run):
         run("nano_u", "run", nas_config={}, nas_callback=NASMonitorCallback(np.ones((1, 2))))
 
 
+@pytest.mark.slow
 def test_nas_config_has_the_keys_of_the_configuration(run):
     _, history, folder = run("nano_u", "run", nas_config={"log_frequency": 3, "monitor_images": 2})
     table = pd.read_csv(folder / "monitor.csv")
@@ -149,6 +152,7 @@ def test_nas_config_has_the_keys_of_the_configuration(run):
         run("nano_u", "other", nas_config={"log_freq": 3})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Keras' CSVLogger
 def test_an_exception_in_fit_detaches_the_monitor(run):
     class Fails:

@@ -38,6 +38,7 @@ def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_advice_within_a_budget_can_be_trained(run, data):
     advice = training.advise(run, macs=1_500_000, multiple=2)
     now, advised = advice.costs
@@ -52,6 +53,7 @@ def test_advice_within_a_budget_can_be_trained(run, data):
     assert cost["macs"] == advised.macs and cost["parameters"] == model.count_params()
 
 
+@pytest.mark.slow
 def test_advice_is_tried_on_the_runs_images_or_on_others(run, data, tmp_path):
     advice = training.advise(run, multiple=1, check="", tolerance=100)
     assert advice.check.score == "mIoU"
@@ -65,6 +67,7 @@ def test_advice_is_tried_on_the_runs_images_or_on_others(run, data, tmp_path):
         training.advise(run, check=tmp_path / "moved")
 
 
+@pytest.mark.slow
 def test_the_command_line_calls_both(run, capsys):
     assert main(["advise", str(run), "--check", "--multiple", "1"]) == 0
     printed = capsys.readouterr().out
@@ -75,6 +78,7 @@ def test_the_command_line_calls_both(run, capsys):
     assert error.count("\n") == 1 and "--check needs a finished run" in error
 
 
+@pytest.mark.slow
 def test_no_other_name_is_found():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         training.nothing  # noqa: B018

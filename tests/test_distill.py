@@ -60,6 +60,7 @@ def test_impossible_weights_are_refused(alpha, temperature):
         DistillationLoss(alpha, temperature)
 
 
+@pytest.mark.slow
 def test_alpha_of_zero_is_plain_training_to_the_bit(tmp_path, teacher, tiny):
     options = {"data": tiny, "batch_size": 2}
     plain, history = trained(tmp_path / "plain", **options)
@@ -72,6 +73,7 @@ def test_alpha_of_zero_is_plain_training_to_the_bit(tmp_path, teacher, tiny):
     assert any((a != b).any() for a, b in zip(plain.get_weights(), more.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_bare_student(tmp_path, teacher):
     folder = tmp_path / "run"
     model, _ = trained(folder, distill_from=teacher, enable_nas_monitoring=True)
@@ -110,6 +112,7 @@ def test_answers_are_the_teachers_at_what_the_student_sees(teacher):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_mixed_precision(teacher, rng):
     keras.config.set_dtype_policy("mixed_float16")
     try:

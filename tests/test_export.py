@@ -79,6 +79,7 @@ def test_operators_are_those_that_the_interpreter_runs(trained):
         assert details[0]["dtype"] == np.int8
 
 
+@pytest.mark.slow
 def test_what_loses_too_much_is_refused_and_kept_apart(trained, tmp_path):
     _, model = trained
     splits = synthetic_splits()
@@ -102,6 +103,7 @@ def test_an_earlier_file_is_removed_only_where_it_is_proved_ours(trained, tmp_pa
     assert (tmp_path / "model_int8.h").read_text() == "a stranger's"
 
 
+@pytest.mark.slow
 def test_a_u_net_is_for_litert_only(tmp_path):
     model = BU_Net(filters=(4, 8), bottleneck=8)
     found = export(model, synthetic_splits(), tmp_path, name="bu_net", tolerance=100)
@@ -153,6 +155,7 @@ def test_calibration_needs_images():
         convert(Nano_U((24, 32, 3)), np.zeros((0, 24, 32, 3)))
 
 
+@pytest.mark.slow
 def test_the_command_line(trained, tmp_path, capsys):
     folder = str(trained[0])
     assert main([folder, "--header", "--export-tolerance", "100"]) == 0
@@ -164,6 +167,7 @@ def test_the_command_line(trained, tmp_path, capsys):
     assert "does not exist" in lines[0] and "does not hold a finished run" in lines[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [Nano_U, BU_Net])
 def test_half_precision_is_exported_as_float32_would_be(rng, build):
     images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")

@@ -65,6 +65,7 @@ def test_loss_and_metric_are_those_of_what_is_left(split, taught):
     assert found["miou"] == pytest.approx(float(metric.result()), 1e-6)
 
 
+@pytest.mark.slow
 def test_what_is_ignored_moves_no_weight(split):
     """Other images' top rows change what convolutions see; other labels there change nothing."""
     trained = []
@@ -81,6 +82,7 @@ def test_what_is_ignored_moves_no_weight(split):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_left_out(tmp_path):
     splits = synthetic_splits(counts={"train": 8, "val": 4, "test": 4})
     for name in ("train", "val", "test"):

@@ -103,7 +103,7 @@ OPTIONS = [
 ]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(kinds=st.lists(st.sampled_from(OPTIONS), min_size=2, max_size=4))
 def test_any_number_of_monitors_share_a_fit_and_leave_nothing(kinds):
     model, callbacks = network(), [monitor(**options) for options in kinds]

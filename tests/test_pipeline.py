@@ -19,6 +19,8 @@ from models.cost import model_cost
 from train import main
 from training import pipeline
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = """\
 model: {filters: [2, 4], bottleneck: 4, probes: [encoder]}

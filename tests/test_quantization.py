@@ -98,6 +98,7 @@ def test_rounding_starts_at_an_epoch_and_never_stops_at_inference(rng):
         assert (np.asarray(layer(images, training=False)) != images).any()
 
 
+@pytest.mark.slow
 def test_before_rounding_starts_it_trains_as_the_plain_network_to_the_bit(rng):
     images = rng.uniform(-1, 1, (12, 24, 32, 3)).astype("float32")
     masks = (images[..., :1] > 0).astype("float32")
@@ -164,6 +165,7 @@ def test_folding_changes_nothing(rng):
     assert (np.abs(expected - found) < step / 2).mean() > 0.98
 
 
+@pytest.mark.slow
 def test_its_file_needs_no_images_and_says_the_same(rng):
     model = moved(small(enable_probes=True), rng)
     images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
@@ -185,6 +187,7 @@ def test_other_networks_are_refused_by_name():
         quantization_aware(keras.Model(inputs, layers.Dense(1)(layers.ReLU()(inputs))))
 
 
+@pytest.mark.slow
 def test_watching_it_changes_nothing(rng):
     images = rng.uniform(-1, 1, (12, 24, 32, 3)).astype("float32")
     masks = (images[..., :1] > 0).astype("float32")
@@ -200,6 +203,7 @@ def test_watching_it_changes_nothing(rng):
             np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_ranges_and_gradients_in_float32(rng):
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
@@ -237,6 +241,7 @@ def taught(tmp_path_factory):
     return root / "student", model
 
 
+@pytest.mark.slow
 def test_with_a_teacher_and_a_monitor_it_trains_saves_and_exports(taught):
     folder, model = taught
     assert "quantization_aware: true" in (folder / "config.yaml").read_text()
@@ -256,6 +261,7 @@ def test_with_a_teacher_and_a_monitor_it_trains_saves_and_exports(taught):
         assert f"{split['miou']:.4f}" in page and f"{split['f2']:.4f}" in page
 
 
+@pytest.mark.slow
 def test_a_saved_run_exports_again_without_looking_at_images(taught, tmp_path, monkeypatch):
     folder, model = taught
     drawn = "training.export.device_file.draw_images"

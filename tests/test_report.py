@@ -137,6 +137,7 @@ def test_training_leaves_a_report(trained):
         assert "test mIoU 0." in said and "Monitoring took" in said
 
 
+@pytest.mark.slow
 def test_advise_check_and_report_from_the_command_line(trained, capsys):
     folder = str(trained[1])
     assert main(["advise", folder, "--multiple", "2", "--check", "--tolerance", "100"]) == 0
@@ -155,6 +156,7 @@ def test_advise_check_and_report_from_the_command_line(trained, capsys):
     assert model.count_params() == found["advised"]["parameters"]
 
 
+@pytest.mark.slow
 def test_advice_under_a_budget(trained, capsys):
     assert main(["advise", str(trained[1]), "--macs", "1600000"]) == 0
     said = capsys.readouterr().out
@@ -181,6 +183,7 @@ def test_advice_under_a_budget(trained, capsys):
     assert "No network fits: the narrowest" in said and "two runs or more" in said
 
 
+@pytest.mark.slow
 def test_nothing_may_be_lost(trained, capsys):
     assert main(["advise", str(trained[0]), "--multiple", "1", "--check", "--tolerance", "0"]) == 0
     found = json.loads((trained[0] / "advice.json").read_text())

@@ -254,6 +254,7 @@ FILES = st.sampled_from(
 CONTENTS = st.sampled_from([b"", b"{}", b"training: {epochs: 1}", b"[]", b"\xff\x00"])
 
 
+@pytest.mark.slow
 @example({"config.yaml": b"", "model.keras": b"{}"}, False, "--resume")
 @example({"config.yaml": b"", "history.csv": b"{}"}, False, "--resume")
 @example({"config.yaml": b"", "checkpoint/last.npz": b"{}"}, False, "--resume")
