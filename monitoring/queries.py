@@ -5,6 +5,7 @@ from typing import Any
 from .cost import MonitoringCost
 from .measuring import Measurer
 from .recorder import Recorder
+from .records.files import WriteFailures
 from .records.metric_lists import metric_lists
 from .records.record import BASELINE_EPOCH, ProbeRecord
 from .statistics.types import Images
@@ -36,7 +37,12 @@ class MonitorQueries:
     @property
     def missing(self) -> list[str]:
         """Files that could not be written, as on a full disk; `records` is complete anyway."""
-        return list(self._recorder.write_failures)
+        return list(self.write_failures)
+
+    @property
+    def write_failures(self) -> WriteFailures:
+        """What `missing` lists; whoever writes files beside the monitor may add to it."""
+        return self._recorder.write_failures
 
     def compute_redundancy(self) -> dict[str, ProbeRecord]:
         """Measures now, without logging; a window of training batches stays open.

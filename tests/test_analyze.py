@@ -88,7 +88,7 @@ def test_a_classifier_on_a_folder_of_images(tmp_path, images, capsys):
     assert found["images"] == 20 and found["advice"][0]["probe"] == "conv"
     # A second time would mix two analyses.
     assert main(["analyze", str(path), *options]) == 2
-    assert "holds another analysis" in capsys.readouterr().err
+    assert "another analysis (monitor.csv)" in capsys.readouterr().err
 
 
 def test_a_zoo_model_with_masks_is_judged_by_miou(tmp_path, masked, capsys):

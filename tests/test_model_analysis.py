@@ -81,7 +81,8 @@ def test_a_folder_is_written_that_is_a_run(model, images, tmp_path):
     analysis = analyze(model, images, ["wide"], output=folder, source="wide.keras")
     assert analysis.output == folder
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("analysis.json", "arrays", "monitor.csv", "monitor.jsonl", "report.html"),
+        *(".probe-zoo-run", "analysis.json", "arrays"),
+        *("monitor.csv", "monitor.jsonl", "report.html"),
     ]
     values = json.loads((folder / "analysis.json").read_text())
     assert (values["model"], values["images"]) == ("wide.keras", 64)
@@ -91,7 +92,7 @@ def test_a_folder_is_written_that_is_a_run(model, images, tmp_path):
     np.testing.assert_allclose(
         snapshot.correlation, analysis.measurements[0][1].correlation, atol=1e-6
     )
-    with pytest.raises(ValueError, match="holds another analysis"):
+    with pytest.raises(ValueError, match="holds a run or another analysis"):
         analyze(model, images, ["wide"], output=folder)
 
 

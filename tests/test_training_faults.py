@@ -92,7 +92,7 @@ def test_a_training_outlives_a_folder_that_becomes_read_only(tmp_path):
     finally:
         process.kill()
     assert "Epoch 3/3" in out and process.returncode == 1
-    assert err.count("UserWarning") == 2  # of the monitor's files, and of the training's
+    assert err.count("UserWarning") == 1
     last = err.strip().splitlines()[-1]
     assert last.startswith("train.py: error:") and "Read-only file system" in last
     resumed = [sys.executable, "train.py", "--resume", folder]

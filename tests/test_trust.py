@@ -19,10 +19,8 @@ from training.checkpoint import BEST, LAST, Checkpoint
 from training.config import _UniqueKeys
 
 ROOT = Path(__file__).resolve().parent.parent
-PRODUCT = [
-    ROOT / "train.py",
-    *(path for name in ("models", "monitoring", "training") for path in (ROOT / name).glob("*.py")),
-]
+FOLDERS = ("models", "monitoring", "training")
+PRODUCT = [ROOT / "train.py", *(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))]
 
 
 class Hostile:

@@ -123,7 +123,7 @@ def analyze(
     Raises:
         FileNotFoundError: The file or the folder does not exist.
         ValueError: The model cannot be loaded or watched, its input is not images, an
-            argument is impossible, or `output` holds another analysis.
+            argument is impossible, or `output` holds a run or another analysis.
     """
     path = expanded(model)
     checked_points(tolerance)

@@ -33,7 +33,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     """
     monitor, model = run.monitor, run.model
     stateful = _stateful_callbacks(run)
-    failures = WriteFailures()
+    failures = WriteFailures() if monitor is None else monitor.write_failures
     checkpoint = Checkpoint(run.folder / CHECKPOINT, stateful, monitor, failures)
     first = checkpoint.restore(model)
     write_missing_settings(run)
@@ -50,7 +50,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
             if monitor is not None:
                 monitor.detach()
             log.on_train_end()
-        run.missing.extend([*failures, *(monitor.missing if monitor else ())])
+        run.missing.extend(failures)
     write_missing_settings(run)  # the folder may have been removed during the training
     for name, values in earlier.items():
         history.history[name] = values + history.history.get(name, [])

@@ -87,40 +87,21 @@ class Pipeline:
             print(f"Results are in {self.folder}: report.html, pipeline.json")
 
 
-def run_pipeline(
-    path: str | Path | None, overrides: Mapping[str, Mapping[str, Any]], *, verbose: int = 1
-) -> Path:
-    """Trains a teacher, teaches a student, exports it to INT8, and reports on all of them.
+def prepare_pipeline(
+    path: str | Path | None, overrides: Mapping[str, Mapping[str, Any]]
+) -> Pipeline:
+    """Checks the settings of a pipeline, and claims its folder.
 
-    With `training.quantization_aware`, a second student is trained with the rounding of INT8
-    and exported beside the first. A step that has finished is not run again; one that was
-    killed continues, and ends as if it had never been stopped.
+    A pipeline trains a teacher, teaches a student, exports it to INT8, and reports on all of
+    them. With `training.quantization_aware`, a second student is trained with the rounding of
+    INT8 and exported beside the first. A step that was killed continues, and ends as if it had
+    never been stopped.
 
     Args:
         path: The student's configuration file; its section `pipeline` names the teacher.
             None: no file.
         overrides: As for `training.config.read_config`. Data, seed, epochs, probes and
             monitoring apply to both trainings.
-        verbose: As for `train`. Defaults to 1.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: As for `train`; or the folder holds a pipeline with other settings.
-        OSError: As for `train`.
-    """
-    pipeline = prepare_pipeline(path, overrides)
-    for step in pipeline.steps:
-        pipeline.train(step, pipeline.prepare(step), verbose=verbose)
-    pipeline.report(verbose=verbose)
-    return pipeline.folder
-
-
-def prepare_pipeline(
-    path: str | Path | None, overrides: Mapping[str, Mapping[str, Any]]
-) -> Pipeline:
-    """Checks a pipeline's settings, and claims its folder; arguments as for `run_pipeline`.
 
     Raises:
         ValueError: A setting is impossible, or the folder holds something else.

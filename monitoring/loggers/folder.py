@@ -87,7 +87,8 @@ class LogFolder:
         self._writes = first_process()
         if TENSORBOARD in self._files and find_spec("tensorboard") is None:
             del self._files[TENSORBOARD]
-            self._failures.add(TENSORBOARD, f"{TENSORBOARD}/ (needs pip install tensorboard)")
+            missing = f"{TENSORBOARD}/ (needs pip install tensorboard)"
+            self._failures.add(TENSORBOARD, missing, final=True)
         path, earlier = self._path / MONITOR_JSONL, []
         if epoch and path.is_file():
             earlier = [record for record in read_records(path)[0] if record.epoch < epoch]

@@ -201,10 +201,19 @@ class WriteFailures:
         """Iterates over what is missing now, one phrase per part."""
         return iter(list(self._missing.values()))
 
-    def add(self, part: str, missing: str) -> None:
-        """Records what is missing of a part, replacing what was recorded of it before."""
+    def add(self, part: str, missing: str, *, final: bool = False) -> None:
+        """Records what is missing of a part, replacing what was recorded of it before.
+
+        Args:
+            part: A name for what is written.
+            missing: What is missing of it, and why.
+            final: Whether it will not be tried again. Such a part has a warning of its own.
+                Defaults to False.
+        """
         self._missing[part] = missing
-        if not self._warned:
+        if final:
+            warnings.warn(f"Not written: {missing}. All other files are.", stacklevel=3)
+        elif not self._warned:
             self._warned = True
             warnings.warn(
                 f"Not written: {missing}. The training continues; what can be kept is kept in "

@@ -13,7 +13,7 @@ from ..analysis.check import TOLERANCE
 from ..analysis.model_analysis import Analysis, analyze_model
 from ..loggers.measurements import write_measurements
 from ..records.reading import read_run
-from ..records.run_files import ANALYSIS, MONITOR_JSONL, REPORT
+from ..records.run_files import ANALYSIS, REPORT, claim_folder, run_file_in
 from .page import write_text
 from .run_page import RunPage
 
@@ -63,7 +63,7 @@ def analyze(
 
     Raises:
         ValueError: A layer does not exist or cannot be watched, an argument is impossible,
-            or `output` holds another analysis.
+            or `output` holds a run or another analysis.
         OSError: The folder cannot be written.
         MissingPackageError: A package is not installed; see `write_report`.
 
@@ -76,9 +76,10 @@ def analyze(
         4
     """
     folder = None if output is None else Path(output)
-    if folder is not None and (folder / MONITOR_JSONL).exists():
+    if folder is not None and (name := run_file_in(folder)):
         raise ValueError(
-            f"Output folder {folder} holds another analysis. Choose another (--output)."
+            f"Output folder {folder} holds a run or another analysis ({name}). "
+            "Choose another (--output)."
         )
     analysis = analyze_model(
         model,
@@ -94,6 +95,7 @@ def analyze(
     )
     if folder is None:
         return analysis
+    claim_folder(folder)
     write_measurements(analysis.measurements, folder)
     values = {
         "model": source or model.name,
