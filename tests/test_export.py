@@ -31,7 +31,7 @@ from training.synthetic import synthetic_splits
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "nano"
     config = folder.with_suffix(".yaml")
-    config.write_text("model: {filters: [2, 4], bottleneck: 4, probes: [encoder]}\n")
+    config.write_text("model: {filters: [4, 8], bottleneck: 8, probes: [encoder]}\n")
     model, _ = train(
         "nano_u", 2, config=config, output=folder, export_format="int8", seed=1, verbose=0
     )
