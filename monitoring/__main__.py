@@ -108,11 +108,16 @@ def _add_analyze(commands: Any) -> None:
         help="zoo (-1..1, default), none (0..255), or a module of keras.applications",
     )
     options.add_argument(
-        "--ignore-value",
-        type=int,
-        choices=range(256),
-        metavar="N",
-        help="grey value in masks, 0..255, that is not scored",
+        "--foreground",
+        type=_values,
+        metavar="V,V",
+        help="values of the foreground in masks: greys, palette indices, or colours as #800000",
+    )
+    options.add_argument(
+        "--ignore", type=_values, default=(), metavar="V,V", help="values that are not scored"
+    )
+    options.add_argument(
+        "--alpha", choices=("mask", "ignore"), help="what the alpha channel of masks is"
     )
     options.add_argument("--input-size", type=numbers, metavar="H,W", help="default: the model's")
     options.add_argument(
@@ -148,6 +153,12 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive whole number. Received: {text!r}")
     return int(text)
+
+
+def _values(text: str) -> tuple[int | str, ...]:
+    return tuple(
+        int(part) if part.strip().isdecimal() else part.strip() for part in text.split(",")
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

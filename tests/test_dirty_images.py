@@ -131,12 +131,12 @@ def test_a_mask_of_three_values_is_refused_by_its_values(tmp_path):
 
 def test_a_mask_of_class_numbers_is_refused_by_its_values(tmp_path):
     masked(tmp_path, [0, 1, 2])
-    with pytest.raises(ValueError, match="nothing is foreground. a.png has the values 0, 1, 2"):
+    with pytest.raises(ValueError, match="a.png has the values 0, 1, 2: expected two"):
         read_split(tmp_path, SIZE)
 
 
-@pytest.mark.parametrize("values", [[0, 255], [3, 250], range(0, 256, 5)])
-def test_two_values_and_soft_edges_are_masks(tmp_path, values):
+@pytest.mark.parametrize("values", [[0, 255], [3, 250]])
+def test_two_values_are_masks(tmp_path, values):
     masked(tmp_path, list(values))
     split = read_split(tmp_path, SIZE)
     assert set(np.unique(split.masks)) == {0, 1}

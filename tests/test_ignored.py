@@ -1,4 +1,4 @@
-"""Pixels with `data.ignore_value`: neither learnt nor scored, whatever the network says there."""
+"""Pixels with a value to ignore: neither learnt nor scored, whatever the network says there."""
 
 import json
 from dataclasses import replace
@@ -98,13 +98,13 @@ def test_a_run_says_what_it_left_out(tmp_path):
     run(tmp_path, "student", distill_from=tmp_path / "teacher", enable_nas_monitoring=True)
     scores = json.loads((tmp_path / "student" / "evaluation.json").read_text())
     assert scores["ignored_share"] == pytest.approx(1 / 3)
-    test = read_split(tmp_path / "data" / "test", (60, 80), 100)
+    test = read_split(tmp_path / "data" / "test", (60, 80), ignore=[100])
     assert (test.masks[:, :20] == IGNORED).all() and (test.masks[:, 20:] <= 1).all()
-    with pytest.raises(ValueError, match="or give one as data.ignore_value"):
+    with pytest.raises(ValueError, match="not scored as data.ignore"):
         run(tmp_path, "none", more="")
 
 
-def run(tmp_path, name, more="data: {ignore_value: 100}\n", **options):
+def run(tmp_path, name, more="data: {ignore: [100]}\n", **options):
     config = tmp_path / f"{name}.yaml"
     config.write_text(SMALL + more)
     return train(

@@ -14,6 +14,7 @@ from monitoring.records.run_files import ADVISED, checked_folder, expanded
 from monitoring.report.advise import advise as advise_run
 from monitoring.report.analyze import analyze as analyze_model
 from training.images import Split
+from training.masks import Colour, mask_options
 from training.model_files import load_model
 from training.model_images import images_size, preprocessing, read_model_images, segments
 from training.projection_check import evaluator, run_check
@@ -87,7 +88,9 @@ def analyze(
     layers: Sequence[str] | None = None,
     imports: Sequence[str] = (),
     preprocess: str = "zoo",
-    ignore_value: int | None = None,
+    foreground: Sequence[int | Colour] | None = None,
+    ignore: Sequence[int | Colour] = (),
+    alpha: str | None = None,
     input_size: Sequence[int] | None = None,
     data_format: str | None = None,
     max_positions: int | None = 400,
@@ -108,7 +111,10 @@ def analyze(
             working directory. Defaults to none.
         preprocess: "zoo": -1..1; "none": 0..255; or a module of `keras.applications`, whose
             `preprocess_input` is used. Defaults to "zoo".
-        ignore_value: Grey value in masks, 0..255, that is not scored. Defaults to None.
+        foreground: Values or colours of the foreground in masks, as for `MaskOptions`. Defaults
+            to None: masks are two classes by themselves.
+        ignore: Values or colours in masks that are not scored. Defaults to none.
+        alpha: "mask" or "ignore", where masks have an alpha channel. Defaults to None.
         input_size: Height and width to resize images to. Defaults to None: the model's.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of an image to measure; None: all. Defaults to 400.
@@ -127,12 +133,13 @@ def analyze(
     """
     path = expanded(model)
     checked_points(tolerance)
+    options = mask_options(foreground, ignore, alpha)
     _import_modules(imports)
     network = load_model(path)
     folder = checked_folder(output) if output else path.with_name(f"{path.stem}-analysis")
     prepare = preprocessing(preprocess)
     size = images_size(network, input_size)
-    images, masked = read_model_images(expanded(data), split, size, ignore_value)
+    images, masked = read_model_images(expanded(data), split, size, options)
     evaluate, score = None, "agreement"
     if masked is not None and preprocess == "zoo" and segments(network, masked):
         _, scored = halves(len(masked))  # the others give the directions

@@ -13,6 +13,7 @@ from training.compilation import compile_for_masks
 from training.data import batches, training_batches
 from training.distill import Answers
 from training.history import HistoryLog, keep_epochs
+from training.images import foreground_share
 from training.results import Durations, write_results
 from training.run import Run, write_missing_settings
 
@@ -32,6 +33,8 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
         OSError: A result cannot be written.
     """
     monitor, model = run.monitor, run.model
+    if verbose:
+        print(foreground_share(run.splits))
     stateful = _stateful_callbacks(run)
     failures = WriteFailures() if monitor is None else monitor.write_failures
     checkpoint = Checkpoint(run.folder / CHECKPOINT, stateful, monitor, failures)

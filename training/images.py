@@ -1,21 +1,21 @@
 """Image and mask files: found, checked and decoded."""
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from training.masks import IGNORED, Colour, MaskOptions, mask_options, read_mask
+from training.pictures import open_picture
 
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-MASK_MODES = ("1", "L", "LA", "RGB", "RGBA")
-DARK, BRIGHT = 31, 224  # grey values between are neither, unless a mask has soft edges
-FEW = 16  # a mask with more grey values has soft edges
-MAX_PIXELS = 50_000_000  # 150 MB once decoded to RGB
-IGNORED = 255  # in `Split.masks`
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Split:
         """Returns the number of images."""
         return len(self.images)
 
+    @property
+    def foreground(self) -> float:
+        """Fraction of the scored pixels that are foreground, 0..1."""
+        return float((self.masks == 1).sum() / max((self.masks != IGNORED).sum(), 1))
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -47,32 +52,52 @@ class Splits:
     test: Split
 
 
-def read_splits(root: str | Path, size: tuple[int, int], ignore_value: int | None = None) -> Splits:
+def foreground_share(splits: Splits) -> str:
+    """Says how much of each split's masks is foreground."""
+    shares = (f"{name} {100 * getattr(splits, name).foreground:.1f} %" for name in SPLITS)
+    return f"Foreground: {', '.join(shares)} of the pixels"
+
+
+def read_splits(
+    root: str | Path,
+    size: tuple[int, int],
+    *,
+    foreground: Sequence[int | Colour] | None = None,
+    ignore: Sequence[int | Colour] = (),
+    alpha: str | None = None,
+    ignore_value: int | None = None,
+) -> Splits:
     """Reads `root`/{train,val,test}/{img,mask}/NAME.{png,jpg}.
 
-    Images and masks are paired by stem. Images are resized bilinearly, masks to the nearest
-    pixel; grey values above half are foreground.
+    Images and masks are paired by stem, however its accents are encoded. Images are resized
+    bilinearly, masks to the nearest pixel.
 
     Args:
         root: The folder.
         size: Height and width to resize to, in pixels.
-        ignore_value: Grey value in masks, 0..255, of pixels that are neither foreground nor
-            background. Defaults to None: there are none.
+        foreground: As in `MaskOptions`. Defaults to None.
+        ignore: As in `MaskOptions`. Defaults to none.
+        alpha: As in `MaskOptions`. Defaults to None.
+        ignore_value: One value for `ignore`, as in version 0.1. Defaults to None.
 
     Returns:
         The three splits, images in the order of their names.
 
     Raises:
         FileNotFoundError: A folder, an image's mask, or a mask's image does not exist.
-        ValueError: A split is empty, a file cannot be read to its end, a mask and its image
-            differ in size, or two files have the same stem; the message names the file.
+        ValueError: A split is empty or all of one class, a file cannot be read to its end or is
+            no mask of two classes, a mask and its image differ in size, two files have the same
+            stem, or foreground is 1 in one mask and 255 in another; the message names the file.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(
             f"Data folder {root} does not exist. Expected {root}/{{train,val,test}}/{{img,mask}}/"
         )
-    return Splits(**{name: read_split(root / name, size, ignore_value) for name in SPLITS})
+    options = mask_options(foreground, ignore, alpha, ignore_value)
+    brights: dict[int, Path] = {}
+    splits = {name: _read_split(root / name, size, options, brights) for name in SPLITS}
+    return Splits(**splits)
 
 
 def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
@@ -88,8 +113,23 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
     return np.stack(list(_each(partial(_read_image, size=size), list(files.values()))))
 
 
-def read_split(folder: Path, size: tuple[int, int], ignore_value: int | None = None) -> Split:
+def read_split(folder: Path, size: tuple[int, int], **options: Any) -> Split:
     """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; see `read_splits`."""
+    return _read_split(folder, size, mask_options(**options), {})
+
+
+def _read_split(
+    folder: Path, size: tuple[int, int], options: MaskOptions, brights: dict[int, Path]
+) -> Split:
+    """Reads one split.
+
+    Args:
+        folder: The folder.
+        size: Height and width.
+        options: How masks are read.
+        brights: {value that stands for foreground: a mask that has it} of the masks read so
+            far; is extended.
+    """
     images, masks = _files(folder / "img"), _files(folder / "mask")
     for stem in sorted(images.keys() ^ masks.keys()):
         present, missing = (images, "mask") if stem in images else (masks, "img")
@@ -97,16 +137,39 @@ def read_split(folder: Path, size: tuple[int, int], ignore_value: int | None = N
     if not images:
         raise ValueError(f"{folder / 'img'} holds no image (expected {', '.join(SUFFIXES)})")
     names = tuple(sorted(images))
-    read = partial(_read_pair, size=size, ignore_value=ignore_value)
-    pairs = _each(read, [images[name] for name in names], [masks[name] for name in names])
-    pictures, labels = (np.stack(arrays) for arrays in zip(*pairs, strict=True))
-    if not (labels == 1).any():
-        values = np.unique(np.asarray(_open(masks[names[0]], "L", MASK_MODES)))
+    read = partial(_read_pair, size=size, options=options)
+    pictures, labels = [], []
+    for name, (picture, label, bright) in zip(
+        names, _each(read, [images[n] for n in names], [masks[n] for n in names]), strict=True
+    ):
+        pictures.append(picture)
+        labels.append(label)
+        if bright is not None:
+            brights.setdefault(bright, masks[name])
+        if len(brights) > 1:
+            raise ValueError(
+                f"Foreground is 1 in {brights[1]} and 255 in {brights[255]}: masks of class "
+                "numbers look like that. Name the values of the foreground as data.foreground, "
+                "and those that are not scored as data.ignore"
+            )
+    split = Split(np.stack(pictures), np.stack(labels), names)
+    _check_both_classes(split, folder / "mask")
+    return split
+
+
+def _check_both_classes(split: Split, folder: Path) -> None:
+    """Refuses a split from which nothing can be learned or told.
+
+    Raises:
+        ValueError: All pixels are of one class.
+    """
+    present = [label in split.masks for label in (0, 1)]
+    if not all(present):
+        only = "ignored" if not any(present) else "background" if present[0] else "foreground"
         raise ValueError(
-            f"No mask in {folder / 'mask'} has a pixel of 128 to 255: nothing is foreground. "
-            f"{masks[names[0]].name} has the values {', '.join(map(str, values[:FEW]))}"
+            f"The masks in {folder} are all {only}: nothing can be learned from them, or told. "
+            "If they are not, name the values of the foreground as data.foreground"
         )
-    return Split(pictures, labels, names)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -119,9 +182,10 @@ def _files(folder: Path) -> dict[str, Path]:
             continue
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path} is not one of {', '.join(SUFFIXES)}: move it elsewhere")
-        if path.stem in files:
-            raise ValueError(f"{files[path.stem]} and {path} have the same stem: keep one")
-        files[path.stem] = path
+        stem = unicodedata.normalize("NFC", path.stem)
+        if stem in files:
+            raise ValueError(f"{files[stem]} and {path} have the same stem: keep one")
+        files[stem] = path
     return files
 
 
@@ -132,36 +196,23 @@ def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
             yield from pool.map(read, *(column[start : start + 1000] for column in files))
 
 
-def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], ignore_value: int | None):
-    """Returns an image (height, width, 3) and its mask (height, width, 1), uint8."""
-    picture, label = _open(image, "RGB", IMAGE_MODES), _open(mask, "L", MASK_MODES)
-    if picture.size != label.size:
+def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], options: MaskOptions):
+    """Returns an image (height, width, 3), its mask (height, width, 1), uint8, and its `Mask`."""
+    picture, found = _open(image), read_mask(mask, options)
+    height, width = found.labels.shape
+    if picture.size != (width, height):
         raise ValueError(
-            f"{mask} is {label.width}x{label.height} pixels, its image {image.name} "
+            f"{mask} is {width}x{height} pixels, its image {image.name} "
             f"{picture.width}x{picture.height}: they must be the same"
         )
     from PIL import Image
 
-    values = np.unique(np.asarray(label))
-    known = values if ignore_value is None else values[values != ignore_value]
-    between = known[(known > DARK) & (known < BRIGHT)]
-    # With soft edges, some pixels would have the value to ignore by chance.
-    if len(between) and (len(values) <= FEW or ignore_value is not None):
-        listed = ", ".join(map(str, values[:FEW])) + (", ..." if len(values) > FEW else "")
-        besides = "" if ignore_value is None else f" besides {ignore_value}, which is ignored"
-        raise ValueError(
-            f"{mask} has the values {listed}: expected two{besides}, dark for background and "
-            "bright for foreground. Map the others to 0 or 255, or give one as data.ignore_value"
-        )
-    values = np.asarray(label.resize(size[::-1], Image.Resampling.NEAREST))
-    labels = (values > 127).astype(np.uint8)
-    if ignore_value is not None:
-        labels[values == ignore_value] = IGNORED
-    return _resized(picture, size), labels[..., None]
+    labels = Image.fromarray(found.labels).resize(size[::-1], Image.Resampling.NEAREST)
+    return _resized(picture, size), np.asarray(labels)[..., None], found.bright
 
 
 def _read_image(path: Path, *, size: tuple[int, int]) -> np.ndarray:
-    return _resized(_open(path, "RGB", IMAGE_MODES), size)
+    return _resized(_open(path), size)
 
 
 def _resized(picture, size: tuple[int, int]) -> np.ndarray:
@@ -170,21 +221,5 @@ def _resized(picture, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
 
 
-def _open(path: Path, mode: str, modes: tuple[str, ...]):
-    """Decodes a whole file of one of `modes` to `mode`."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels are too many")
-            if image.mode in modes:
-                return ImageOps.exif_transpose(image).convert(mode)  # upright, as viewers show it
-            received = image.mode
-    # What Pillow's decoders raise on damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    raise ValueError(
-        f"{path} has Pillow's mode {received}, where {', '.join(modes)} can be read: convert it to "
-        "8 bits of grey or RGB"
-    )
+def _open(path: Path):
+    return open_picture(path, IMAGE_MODES).convert("RGB")

@@ -8,6 +8,7 @@ import numpy as np
 
 from training.data import scale
 from training.images import Split, read_images, read_split
+from training.masks import MaskOptions
 
 
 def preprocessing(name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -59,7 +60,7 @@ def images_size(model: keras.Model, size: Sequence[int] | None) -> tuple[int, in
 
 
 def read_model_images(
-    data: Path, name: str, size: tuple[int, int], ignore_value: int | None
+    data: Path, name: str, size: tuple[int, int], options: MaskOptions
 ) -> tuple[np.ndarray, Split | None]:
     """Reads a split, with its masks if there are any, or a bare folder of images.
 
@@ -67,7 +68,7 @@ def read_model_images(
         data: A folder of images, or one that holds the split.
         name: Name of the split.
         size: Height and width to resize to, in pixels.
-        ignore_value: Grey value in masks of pixels that are not scored; None: there are none.
+        options: How masks are read.
 
     Returns:
         Images (images, height, width, 3), uint8; and the split, None if it has no masks.
@@ -78,7 +79,7 @@ def read_model_images(
     """
     folder = data / name
     if (folder / "mask").is_dir():
-        split = read_split(folder, size, ignore_value)
+        split = read_split(folder, size, **vars(options))
         return split.images, split
     for place in (folder / "img", folder, data):
         if place.is_dir():

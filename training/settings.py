@@ -4,9 +4,10 @@ import os
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from monitoring.records.run_files import checked_folder
+from training.masks import MaskOptions, mask_options, mask_values
 
 
 def _number(value: Any) -> Any:
@@ -34,6 +35,9 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
+MaskValues = Annotated[
+    tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
+]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Folder = Annotated[str, BeforeValidator(_folder)]
 
@@ -73,13 +77,37 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     """Where images come from.
 
-    `root`: a folder, or None for scenes that the project draws itself. `ignore_value`: grey
-    value in masks of pixels that are neither learned nor scored, or None.
+    `root`: a folder, or None for scenes that the project draws itself. `foreground`, `ignore`
+    and `alpha`: how masks are read that are not two classes by themselves; see `MaskOptions`.
     """
 
     root: AbsolutePath | None = None
-    ignore_value: Annotated[int, Field(ge=0, le=255)] | None = None
+    foreground: MaskValues | None = None
+    ignore: MaskValues | None = None
+    alpha: Literal["mask", "ignore"] | None = None
     augmentation: AugmentationConfig = AugmentationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_version_0_1(cls, values: Any) -> Any:
+        """Reads `ignore_value`, as `ignore` was called in version 0.1."""
+        if not isinstance(values, dict) or "ignore_value" not in values:
+            return values
+        values = dict(values)
+        value = values.pop("ignore_value")
+        if value is not None and values.get("ignore") is None:
+            values["ignore"] = [value]
+        return values
+
+    @model_validator(mode="after")
+    def _check_disjoint(self) -> "DataConfig":
+        self.masks  # noqa: B018 - raises
+        return self
+
+    @property
+    def masks(self) -> MaskOptions:
+        """How masks are read."""
+        return mask_options(self.foreground, self.ignore or (), self.alpha)
 
 
 class TrainingConfig(Section):

@@ -20,7 +20,7 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
     """
     root, size = data or config.data.root, config.model.input_size
     if root is not None:
-        return read_splits(root, size, config.data.ignore_value)
+        return read_splits(root, size, **vars(config.data.masks))
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
