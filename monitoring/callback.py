@@ -53,6 +53,8 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of each image to measure, evenly spread; None for all.
             Defaults to 400, which gives the same intervals as all 4800 of a 60x80 map.
+        monitor_steps: Most batches of `monitor_data` to read, needed where it never ends.
+            Defaults to None: all.
 
     Raises:
         ValueError: An argument is out of range; at the start of training: a layer cannot be
@@ -84,12 +86,14 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         redundancy_warmup: int = 0,
         data_format: str | None = None,
         max_positions: int | None = 400,
+        monitor_steps: int | None = None,
     ):
         super().__init__()
         self.monitor_data, self.probe_layers = monitor_data, probe_layers
         self.monitor_frequency, self.log_frequency = monitor_frequency, log_frequency
         self.redundancy_weight, self.redundancy_warmup = redundancy_weight, redundancy_warmup
         self.data_format, self.max_positions = data_format, max_positions
+        self.monitor_steps = monitor_steps
         check_arguments(self)
         self.cost = MonitoringCost()
         self._recorder = Recorder(log_dir, loggers, self.cost)
@@ -170,7 +174,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
     def _find_layers(self) -> Measurer:
         if self.model is None:
             raise ValueError("Expected a model: use the callback in `fit`, or call `set_model`.")
-        options = (self.probe_layers, self.data_format, self.max_positions)
+        options = (self.probe_layers, self.data_format, self.max_positions, self.monitor_steps)
         self._measurer = Measurer(self.model, self.monitor_data, *options)
         self._window = OpenWindow(self._recorder, self._measurer)
         return self._measurer

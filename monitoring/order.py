@@ -22,6 +22,11 @@ def check_arguments(monitor: Any) -> None:
         raise ValueError(
             f"Expected log_frequency to be a positive integer. Received: {monitor.log_frequency!r}"
         )
+    steps = monitor.monitor_steps
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise ValueError(
+            f"Expected monitor_steps to be a positive integer or None. Received: {steps!r}"
+        )
     if not 0 <= monitor.redundancy_weight < np.inf or monitor.redundancy_warmup < 0:
         raise ValueError(
             "Expected redundancy_weight and redundancy_warmup of 0 or more. "

@@ -16,6 +16,7 @@ def watch(
     layers: Sequence[str] | None = None,
     *,
     data_format: str | None = None,
+    monitor_steps: int | None = None,
 ) -> list[ProbeRecord]:
     """Measures what the channels of a model's layers do, and prints the table.
 
@@ -26,6 +27,8 @@ def watch(
         layers: Names, "outer/inner/layer" where a bare name is not unique. Defaults to
             None: the model's probes or, if it has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
+        monitor_steps: Most batches of `images` to read, needed where they never end. Defaults
+            to None: all.
 
     Returns:
         One record per layer.
@@ -44,7 +47,7 @@ def watch(
     """
     if images is None:
         raise ValueError("Expected images to measure. Received: None")
-    measurer = Measurer(model, images, layers, data_format, None)
+    measurer = Measurer(model, images, layers, data_format, None, monitor_steps)
     records = list(measurer.measure_now(0).values())
     print_table(records)
     return records

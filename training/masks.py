@@ -249,8 +249,9 @@ def _shown_greys(picture: _Picture) -> np.ndarray | None:
 def _any_of(picture: _Picture, wanted: Sequence[int | Colour]) -> np.ndarray:
     """Returns where a picture has one of some values or colours, (height, width), bool."""
     values, colours = picture.values, picture.colours
-    shape = (values if values is not None else colours).shape[:2]
-    found = np.zeros(shape, bool)
+    shown = values if values is not None else colours
+    assert shown is not None
+    found = np.zeros(shown.shape[:2], bool)
     for value in wanted:
         if isinstance(value, int):
             found |= False if values is None else values == value

@@ -58,7 +58,7 @@ class CovarianceState(NamedTuple):
         return CovarianceState(*(part[index] for part in self))
 
 
-def measure_batch(samples: Tensor) -> CovarianceState:
+def measure_batch(samples: Tensor, valid: Tensor | None = None) -> CovarianceState:
     """Measures one batch of samples, each unit separately.
 
     Samples are centred by their own mean before anything is squared, which keeps float32 exact
@@ -67,12 +67,21 @@ def measure_batch(samples: Tensor) -> CovarianceState:
 
     Args:
         samples: (..., samples, channels), any real dtype; the axes before are units.
+        valid: Which samples count, (..., samples), bool. Defaults to None: all.
 
     Returns:
         One state per unit, as tensors in float32 (float64 for float64 samples).
+
+    Example:
+        >>> padded = np.array([[1.0], [3.0], [0.0]], np.float32)
+        >>> state = measure_batch(padded, valid=np.array([True, True, False]))
+        >>> int(state.count), float(state.scatter[0, 0])
+        (2, 2.0)
     """
     dtype = _accumulation_dtype(samples)
     samples = ops.cast(samples, dtype)
+    if valid is not None:
+        return _measure_valid(samples, ops.cast(valid, "bool"), dtype)
     count = ops.shape(samples)[-2]
     shift = ops.where(ops.isfinite(samples[..., 0, :]), samples[..., 0, :], 0.0)
     mean = ops.mean(samples, axis=-2)  # (..., channels)
@@ -81,6 +90,24 @@ def measure_batch(samples: Tensor) -> CovarianceState:
     scatter = full_precision_scatter(centred)  # (..., channels, channels)
     scatter -= ops.cast(count, dtype) * residual[..., :, None] * residual[..., None, :]
     counts = ops.zeros(ops.shape(mean)[:-1], "int32") + ops.cast(count, "int32")
+    return CovarianceState(counts, shift, mean - shift + residual, scatter)
+
+
+def _measure_valid(samples: Tensor, valid: Tensor, dtype: str) -> CovarianceState:
+    """Measures the valid samples of a batch, as `measure_batch` does all of them."""
+    counted = valid[..., None]
+    counts = ops.sum(ops.cast(valid, "int32"), axis=-1)
+    count = ops.cast(ops.maximum(counts, 1), dtype)[..., None]
+    samples = ops.where(counted, samples, 0.0)
+    is_first = ops.cast(ops.argmax(ops.cast(valid, "int32"), axis=-1), "int32")[..., None]
+    positions = ops.arange(ops.shape(samples)[-2], dtype="int32")
+    first = ops.sum(ops.where((positions == is_first)[..., None], samples, 0.0), axis=-2)
+    shift = ops.where(ops.isfinite(first), first, 0.0)
+    mean = ops.sum(samples, axis=-2) / count
+    centred = ops.where(counted, samples - mean[..., None, :], 0.0)
+    residual = ops.sum(centred, axis=-2) / count
+    scatter = full_precision_scatter(centred)
+    scatter -= count[..., None] * residual[..., :, None] * residual[..., None, :]
     return CovarianceState(counts, shift, mean - shift + residual, scatter)
 
 

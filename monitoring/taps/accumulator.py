@@ -47,13 +47,18 @@ class Accumulator:
             for name, shape in shapes.items()
         }
 
-    def add(self, samples: Tensor) -> None:
-        """Merges one batch, (samples, channels), into the next group."""
+    def add(self, samples: Tensor, valid: Tensor | None = None) -> None:
+        """Merges one batch into the next group.
+
+        Args:
+            samples: (samples, channels).
+            valid: Which samples count, (samples,), bool. Defaults to None: all.
+        """
         import tensorflow as tf
 
         variables = self._variables
         samples = tf.cast(tf.stop_gradient(samples), tf.float32)
-        batch = measure_batch(samples)
+        batch = measure_batch(samples, valid)
         batch = batch._replace(count=tf.cast(batch.count, tf.int64))
         nonfinite = count_nonfinite(samples, batch.mean)
         replica = tf.distribute.get_replica_context()

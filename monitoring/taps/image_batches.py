@@ -1,6 +1,7 @@
 """Whatever `model.predict` takes, as batches of images that can be read repeatedly."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import keras
@@ -9,45 +10,117 @@ from keras import ops
 from ..statistics.types import Images
 
 BATCH_SIZE = 32
+UNKNOWN_BATCHES = 100_000  # batches after which images of unknown number are taken for endless
 
 
-def image_batches(images: Images) -> Iterator[Images]:
+def fixed_batch_size(model: keras.Model) -> int | None:
+    """Returns the only batch size that a model takes; None if it takes any.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input(batch_shape=(16, 4)), keras.layers.Dense(2)])
+        >>> fixed_batch_size(model)
+        16
+    """
+    for tensor in getattr(model, "inputs", None) or ():
+        if tensor.shape and tensor.shape[0]:
+            return int(tensor.shape[0])
+    return None
+
+
+def image_batches(
+    images: Images, *, size: int | None = None, steps: int | None = None
+) -> Iterator[Images]:
     """Yields batches of images, always the same ones in the same order.
 
     Each has as many images as the first, at most 32; the last of an array, or of a dataset's
     batch, may have fewer.
 
     Args:
-        images: Arrays, or an iterable of batches; of a tuple, the first element is used.
+        images: Arrays, or batches: a dataset, a `PyDataset`, or whatever can be iterated over
+            again. Of a tuple, the first element is used.
+        size: The only number of images that a batch may have. Defaults to None: any.
+        steps: Most of the given batches to read. Defaults to None: all.
 
     Raises:
-        ValueError: The images can be read only once, like those of a generator, or never end.
+        ValueError: The images can be read only once, like those of a generator, or never end
+            and `steps` is None, or do not fill batches of `size`.
     """
+    limit = size or 0
+    for element in _elements(images, steps):
+        element = keras.tree.map_structure(_as_array, element)
+        arrays = keras.tree.flatten(element)
+        length = len(arrays[0]) if arrays else 0
+        limit = limit or min(length, BATCH_SIZE)
+        if size is not None and length % size:
+            raise ValueError(
+                f"The model takes batches of {size} images. Expected a multiple of {size} "
+                f"images. Received: {length}"
+            )
+        for start in range(0, length, limit or 1):
+            part = slice(start, start + limit)
+            yield keras.tree.map_structure(lambda array, part=part: array[part], element)
+
+
+def _elements(images: Images, steps: int | None) -> Iterator[Images]:
+    """Yields arrays as they are, or the images of each given batch."""
+    if not _is_dataset(images):
+        yield images
+        return
+    for number, batch in enumerate(islice(_batches(images, steps), steps)):
+        if steps is None and number >= UNKNOWN_BATCHES:
+            raise ValueError(
+                f"The images have not ended after {UNKNOWN_BATCHES} batches: give monitor_steps, "
+                "the number of batches to read"
+            )
+        yield _images_of(batch)
+
+
+def _batches(images: Any, steps: int | None) -> Iterator[Any]:
+    """Yields the batches of a dataset.
+
+    Raises:
+        ValueError: It can be read only once, or never ends and `steps` is None.
+    """
+    endless = ValueError(
+        "Expected images that end. Received: a dataset that repeats forever. Give monitor_steps, "
+        "the number of batches to read"
+    )
+    if hasattr(images, "cardinality") and int(images.cardinality()) == -1 and steps is None:
+        raise endless
+    if hasattr(images, "__getitem__") and (
+        hasattr(images, "__len__") or isinstance(images, keras.utils.PyDataset)
+    ):
+        count = images.num_batches if hasattr(images, "num_batches") else len(images)
+        count = steps if count is None else count
+        if count is None:
+            raise endless
+        # One by one: iterating over some of them, like Keras' old generators, never ends.
+        yield from (images[number] for number in range(count))
+        return
     if isinstance(images, Iterator):
         raise ValueError(
             "Expected an array or a dataset, because images are measured more than once. "
             f"Received: {type(images).__name__}, which can be read only once"
         )
-    if hasattr(images, "cardinality") and int(images.cardinality()) == -1:
-        raise ValueError("Expected images that end. Received: a dataset that repeats forever")
-    elements = (_images_of(batch) for batch in images) if _is_dataset(images) else [images]
-    size = 0
-    for element in elements:
-        arrays = keras.tree.flatten(element)
-        length = len(arrays[0]) if arrays else 0
-        size = size or min(length, BATCH_SIZE)
-        for start in range(0, length, size or 1):
-            part = slice(start, start + size)
-            yield keras.tree.map_structure(lambda array, part=part: array[part], element)
+    yield from images
 
 
 def _images_of(batch: Any) -> Images:
     """Returns the images of a dataset's element."""
-    return batch[0] if isinstance(batch, tuple) else batch
+    is_torch_pair = isinstance(batch, list) and type(batch[0]).__module__ == "torch"
+    return batch[0] if isinstance(batch, tuple) or is_torch_pair else batch
+
+
+def _as_array(array: Any) -> Any:
+    """Returns what can be sliced by images: a table of pandas as NumPy, as `predict` has it."""
+    if type(array).__module__.partition(".")[0] != "pandas":
+        return array
+    values = array.to_numpy()
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _is_dataset(images: Images) -> bool:
     """Tells an iterable of batches from arrays, also in lists, tuples and dicts."""
     structure = isinstance(images, (list, tuple, dict))
     array = hasattr(images, "__array__") or ops.is_tensor(images)
-    return isinstance(images, Iterable) and not structure and not array
+    return isinstance(images, (Iterable, keras.utils.PyDataset)) and not structure and not array

@@ -1,5 +1,8 @@
 """Covariances of the channels of watched layers on given images, in inference mode."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import keras
 from keras import backend
 
@@ -7,27 +10,31 @@ from ..statistics.covariance import CovarianceState, count_nonfinite, measure_ba
 from ..statistics.grouped import GroupedCovariance
 from ..statistics.types import Images, Tensor
 from .distribution import LocalJaxModel, process_count
-from .image_batches import image_batches
+from .image_batches import fixed_batch_size, image_batches
 from .inference import folded_batch_normalization
+from .kept_state import KeptStateFunction, kept_generators, kept_variables
 from .watched import Watched, batch_size
+
+States = dict[str, dict[str, Tensor]]
 
 
 class ImagesTap:
     """Measures watched layers on given images, in inference mode, image by image.
 
-    It uses the model's weights as they are at each measurement and changes none of them. Where
-    the backend compiles, layers that no watched layer depends on are not computed.
+    It uses the model's weights as they are at each measurement, and leaves every variable as it
+    was. Where the backend compiles, layers that no watched layer depends on are not computed.
 
     Args:
         watched: Layers of any Keras model.
+        steps: Most batches to read, needed for images that never end. Defaults to None: all.
     """
 
     source = "images"
 
-    def __init__(self, watched: Watched):
-        self._watched, self._checked = watched, False
+    def __init__(self, watched: Watched, steps: int | None = None):
+        self._watched, self._steps, self._checked = watched, steps, False
         self._states = _ImageStates(watched)
-        self._model = LocalJaxModel(self._states) if process_count() > 1 else self._states
+        self._run, self._keeping = _runner(self._states)
 
     def measure(self, images: Images) -> dict[str, GroupedCovariance]:
         """Runs all images through the model.
@@ -44,26 +51,38 @@ class ImagesTap:
                 be watched on images.
         """
         measured: dict[str, GroupedCovariance] = {}
-        for batch in image_batches(images):
-            for name, parts in self._run(batch).items():
-                nonfinite = parts.pop("nonfinite")
-                units = to_host(CovarianceState(**parts))
-                if name not in measured:
-                    measured[name] = GroupedCovariance(units.mean.shape[-1])
-                dtype = self._states.dtypes[name]
-                measured[name].add_units(units, dtype=dtype, nonfinite=nonfinite)
-            self._check_first_axis(batch)
+        model = self._watched.model
+        # A model that is not built draws its first weights now, from these generators.
+        generators = kept_generators() if model.built else nullcontext()
+        with self._keeping(), generators:
+            for batch in image_batches(images, size=fixed_batch_size(model), steps=self._steps):
+                batch = preprocessed(model, batch)
+                self._add(self._states_of(batch), measured)
+                self._check_first_axis(batch)
         if not measured:
             raise ValueError("Expected at least one image to measure. Received: none")
+        empty = [name for name, grouped in measured.items() if not grouped.pooled().count]
+        if empty:
+            raise ValueError(
+                f"Keras masks every step of layers {', '.join(empty)}: nothing is left"
+            )
         return measured
 
-    def _run(self, batch: Images) -> dict[str, dict[str, Tensor]]:
+    def _states_of(self, batch: Images) -> States:
         try:
-            states: dict[str, dict[str, Tensor]] = self._model.predict_on_batch(batch)
+            return self._run(batch)
         except ValueError as error:
             # Keras adds the call's arguments to the message of what a call raises.
             raise self._states.problem or error from None
-        return states
+
+    def _add(self, states: States, measured: dict[str, GroupedCovariance]) -> None:
+        for name, parts in states.items():
+            nonfinite = parts.pop("nonfinite")
+            units = to_host(CovarianceState(**parts))
+            if name not in measured:
+                measured[name] = GroupedCovariance(units.mean.shape[-1])
+            dtype = self._states.dtypes[name]
+            measured[name].add_units(units, dtype=dtype, nonfinite=nonfinite)
 
     def _check_first_axis(self, batch: Images) -> None:
         """Checks once, on shapes, that the outputs have one row for each image of any batch.
@@ -74,8 +93,8 @@ class ImagesTap:
         if self._checked:
             return
         self._checked = True
-        if any(tensor.shape[0] for tensor in getattr(self._watched.model, "inputs", None) or ()):
-            return  # the model takes batches of one size only
+        if fixed_batch_size(self._watched.model) is not None:
+            return
         size = batch_size(batch) + 1
         larger = keras.tree.map_structure(
             lambda array: keras.KerasTensor(
@@ -84,6 +103,25 @@ class ImagesTap:
             batch,
         )
         self._watched.check(larger, training=False, units=size)
+
+
+def preprocessed(model: keras.Model, batch: Images) -> Images:
+    """Returns a batch as `model.predict` passes it on: a KerasHub task preprocesses it first."""
+    if getattr(model, "preprocessor", None) is None or not hasattr(model, "preprocess_samples"):
+        return batch
+    inputs = model.preprocess_samples(batch)
+    return inputs[0] if isinstance(inputs, tuple) else inputs
+
+
+def _runner(
+    states: "_ImageStates",
+) -> tuple[Callable[[Images], States], Callable[[], AbstractContextManager[None]]]:
+    """Returns a function from a batch to its states, and a context that keeps the variables."""
+    if backend.backend() == "tensorflow":
+        function = KeptStateFunction(states)
+        return function, function.restoring
+    model = LocalJaxModel(states) if process_count() > 1 else states
+    return model.predict_on_batch, lambda: kept_variables(states.model)
 
 
 class _ImageStates(keras.Model):
@@ -97,7 +135,7 @@ class _ImageStates(keras.Model):
         self.problem: ValueError | None = None
         self.built = True
 
-    def call(self, images: Images) -> dict[str, dict[str, Tensor]]:
+    def call(self, images: Images) -> States:
         with folded_batch_normalization(self.model), self.watched.recorded() as outputs:
             self.model(images, training=False)
         try:
@@ -106,9 +144,9 @@ class _ImageStates(keras.Model):
             self.problem = problem
             raise
         states = {}
-        for name, samples in arranged.items():
+        for name, (samples, valid) in arranged.items():
             self.dtypes[name] = backend.standardize_dtype(samples.dtype)
-            state = measure_batch(samples)
+            state = measure_batch(samples, valid)
             nonfinite = count_nonfinite(samples, state.mean)
             states[name] = {"nonfinite": nonfinite, **state._asdict()}
         return states

@@ -1,6 +1,7 @@
 """Records what layers return during one forward pass."""
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +13,16 @@ from ..statistics.types import Images, Tensor
 from .patching import Method, Patch, Wrapper
 
 
+class Calls(list[Tensor]):
+    """The outputs of a layer's calls in one forward pass.
+
+    Attributes:
+        reason: Why there are none, if there are none.
+    """
+
+    reason = "is never called"
+
+
 @contextmanager
 def recorded_outputs(
     layers: Mapping[str, keras.layers.Layer],
@@ -19,7 +30,8 @@ def recorded_outputs(
     """Records what layers return for as long as one forward pass is traced or run.
 
     Calls in another graph or thread are not part of this pass: Keras calls a layer without
-    `build` on shapes first, in a graph of its own, and replicas are traced side by side.
+    `build` on shapes first, in a graph of its own, and replicas are traced side by side. Nor are
+    calls that compute activations a second time for the gradient, as under `RematScope`.
 
     Args:
         layers: {name: layer}.
@@ -27,13 +39,18 @@ def recorded_outputs(
     Yields:
         {name: outputs of the layer's calls so far}.
     """
-    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
+    outputs: dict[str, list[Tensor]] = {}
     place = _place()
 
-    def recorder(calls: list[Tensor]) -> Wrapper:
+    def recorder(calls: Calls) -> Wrapper:
         def record_output(original_call: Method, *args: Any, **kwargs: Any) -> Any:
             output = original_call(*args, **kwargs)
-            if _place() == place:
+            if _place() != place:
+                calls.reason = (
+                    "is only called inside a loop, or a function that is compiled by itself, "
+                    "where its outputs cannot be taken: watch the layer around it"
+                )
+            elif not _is_recomputation():
                 calls.append(output)
             return output
 
@@ -41,7 +58,8 @@ def recorded_outputs(
 
     with ExitStack() as patches:
         for name, layer in layers.items():
-            patches.enter_context(Patch(layer, "call", recorder(outputs[name])))
+            calls = outputs[name] = Calls()
+            patches.enter_context(Patch(layer, _call_method(layer), recorder(calls)))
         yield outputs
 
 
@@ -78,6 +96,11 @@ def symbolic_outputs(
     return outputs
 
 
+def compiled_call(layer: keras.layers.Layer) -> bool:
+    """Returns whether `tf.function` compiles a layer's `call`, so that nothing inside is seen."""
+    return hasattr(layer.call, "python_function")
+
+
 class _Function(keras.layers.Layer):
     """A function as a layer, so that Keras can run it on shapes."""
 
@@ -87,6 +110,19 @@ class _Function(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         return self.function(inputs)
+
+
+def _call_method(layer: keras.layers.Layer) -> str:
+    """Returns the name of the method that Keras runs when a layer is called."""
+    is_quantized = getattr(layer.dtype_policy, "quantization_mode", None) is not None
+    return "quantized_call" if is_quantized else "call"
+
+
+def _is_recomputation() -> bool:
+    """Returns whether the current call is part of a gradient (TensorFlow's `recompute_grad`)."""
+    if backend.backend() != "tensorflow":
+        return False
+    return any(f.f_code.co_name == "inner_recompute_grad" for f, _ in traceback.walk_stack(None))
 
 
 def _place() -> tuple[int, int]:

@@ -2,13 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import backend, ops
 
 from ..statistics.types import Tensor
+from .masks import keras_mask
 
 CHANNEL_AXES = {"channels_last": -1, "channels_first": 1}
+
+
+class Samples(NamedTuple):
+    """Activations as samples.
+
+    Attributes:
+        values: (units, samples, channels), or (samples, channels); 0 where not valid.
+        valid: Which samples are data and not steps that Keras masks, (units, samples) or
+            (samples,), bool; None: all of them.
+    """
+
+    values: Tensor
+    valid: Tensor | None
 
 
 def arrange_samples(
@@ -17,25 +31,37 @@ def arrange_samples(
     *,
     channel_axis: int,
     limit: int | None,
-) -> dict[str, Tensor]:
+) -> dict[str, Samples]:
     """Arranges recorded activations as samples.
 
     Args:
-        outputs: {name: outputs of the layer's calls}, each (batch, ..., channels).
+        outputs: {name: outputs of the layer's calls}, each (batch, ..., channels); steps that
+            Keras masks in them are not valid.
         units: Number of images, which the first axis of every output counts; None to keep
             a batch in one piece, whatever its first axis is.
         channel_axis: Axis of the channels, -1 or 1.
         limit: Most positions of an image to use, evenly spread; None for all.
 
     Returns:
-        {name: (units, samples, channels)}, or (samples, channels) for units of None. The
-        outputs of several calls are joined.
+        {name: samples}; the outputs of several calls are joined.
     """
-    arranged = {}
-    for name, calls in outputs.items():
-        parts = [_arrange_call(output, units, channel_axis, limit) for output in calls]
-        arranged[name] = parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-2)
-    return arranged
+    return {
+        name: _joined([_arrange_call(output, units, channel_axis, limit) for output in calls])
+        for name, calls in outputs.items()
+    }
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    if len(parts) == 1:
+        return parts[0]
+    values = ops.concatenate([part.values for part in parts], axis=-2)
+    if all(part.valid is None for part in parts):
+        return Samples(values, None)
+    valid = [
+        ops.ones(ops.shape(part.values)[:-1], "bool") if part.valid is None else part.valid
+        for part in parts
+    ]
+    return Samples(values, ops.concatenate(valid, axis=-1))
 
 
 def find_problem(
@@ -49,7 +75,7 @@ def find_problem(
         units: Number of images in the batch. Defaults to None: not checked.
     """
     if not calls:
-        return "is never called"
+        return getattr(calls, "reason", "is never called")
     for output in calls:
         if not (ops.is_tensor(output) or backend.is_keras_tensor(output)):
             return f"returns a {type(output).__name__}, not one tensor"
@@ -60,6 +86,9 @@ def find_problem(
             return f"returns {backend.standardize_dtype(output.dtype)}, not real numbers"
         if units is not None and shape[0] is not None and shape[0] != units:
             return f"returns shape {shape} for {units} images: its first axis is not the batch"
+        mask = keras_mask(output)
+        if mask is not None and len(mask.shape) >= len(shape):
+            return f"has a mask of shape {tuple(mask.shape)}, which is not one for each position"
     if len({output.shape[channel_axis] for output in calls}) > 1:
         return "returns different numbers of channels in different calls"
     return None
@@ -84,7 +113,8 @@ def position_step(spatial: Sequence[int], limit: int) -> int:
 
 def _arrange_call(
     output: Tensor, units: Tensor | None, channel_axis: int, limit: int | None
-) -> Tensor:
+) -> Samples:
+    mask = keras_mask(output)
     if channel_axis != -1:
         output = ops.moveaxis(output, channel_axis, -1)
     channels = output.shape[-1]
@@ -94,10 +124,22 @@ def _arrange_call(
         known = all(isinstance(side, int) for side in spatial)
         step = position_step(spatial, limit) if known else _dynamic_step(spatial, limit)
     # The second reshape restores static shapes that a step known only at run time hides.
-    if units is None:
-        return ops.reshape(ops.reshape(output, (-1, channels))[::step], (-1, channels))
-    shape = (units, -1, channels)
-    return ops.reshape(ops.reshape(output, shape)[:, ::step], shape)
+    units_first: tuple[Any, ...] = () if units is None else (units,)
+    select = (*(slice(None) for _ in units_first), slice(None, None, step))
+    shape = (*units_first, -1)
+    valid = None
+    if mask is not None:
+        # A mask has one value for each step, whatever follows the steps.
+        mask = ops.reshape(
+            mask, (*ops.shape(mask), *[1] * (len(output.shape) - 1 - len(mask.shape)))
+        )
+        mask = ops.broadcast_to(ops.cast(mask, "bool"), ops.shape(output)[:-1])
+        valid = ops.reshape(ops.reshape(mask, shape)[select], shape)
+    shape = (*shape, channels)
+    values = ops.reshape(ops.reshape(output, shape)[select], shape)
+    if valid is not None:
+        values = ops.where(valid[..., None], values, ops.zeros_like(values))
+    return Samples(values, valid)
 
 
 def _dynamic_step(spatial: Sequence[Tensor], limit: int) -> Tensor:

@@ -173,7 +173,7 @@ class TrainStepTap:
         samples = self.watched.samples(outputs, None, inputs)
         if self.accumulate:
             for name, part in samples.items():
-                self._accumulator(name, part).add(part)
+                self._accumulator(name, part.values).add(*part)
         return logs
 
     def _inputs(self, data: Any) -> Images | None:
@@ -208,7 +208,7 @@ class TrainStepTap:
         def add_penalty(compute_loss: Method, *args: Any, **kwargs: Any) -> Tensor:
             loss = compute_loss(*args, **kwargs)
             samples = self.watched.samples(outputs, None, every_position=True).values()
-            mean = sum(batch_redundancy(part) for part in samples) / len(outputs)
+            mean = sum(batch_redundancy(*part) for part in samples) / len(outputs)
             values.append(ops.cast(self._current_weight() * mean, loss.dtype))
             return loss + values[-1]
 

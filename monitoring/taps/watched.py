@@ -8,8 +8,8 @@ from keras import ops
 
 from ..statistics.types import Images, Tensor
 from .layers import is_probe, layer_paths, matching_paths, short_name
-from .recording import recorded_outputs, symbolic_outputs
-from .samples import CHANNEL_AXES, arrange_samples, find_problem
+from .recording import compiled_call, recorded_outputs, symbolic_outputs
+from .samples import CHANNEL_AXES, Samples, arrange_samples, find_problem
 
 
 class Watched:
@@ -18,7 +18,8 @@ class Watched:
     Args:
         model: Any Keras model.
         names: Names of layers, or paths ("outer/inner/layer") where a bare name is not
-            unique. Defaults to None: the model's probes or, if it has none, its output.
+            unique, or the layers themselves. Defaults to None: the model's probes or, if it
+            has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of an image to measure, evenly spread. Defaults to
             None: all.
@@ -57,10 +58,10 @@ class Watched:
         if names is None:
             probes = {short_name(p, paths): layer for p, layer in paths.items() if is_probe(layer)}
             self.layers = probes or {_output_name(model): model}
-        elif isinstance(names, str) or not names:
+        elif not isinstance(names, (list, tuple, set, frozenset)) or not names:
             raise ValueError(f"Expected probe_layers to be a list of names. Received: {names!r}")
         else:
-            self.layers = {name: self._find(name, paths) for name in names}
+            self.layers = dict(self._find(name, paths) for name in names)
 
     def recorded(self) -> AbstractContextManager[dict[str, list[Tensor]]]:
         """Records what the layers return during one forward pass; see `recorded_outputs`."""
@@ -89,7 +90,7 @@ class Watched:
         inputs: Images | None = None,
         *,
         every_position: bool = False,
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Samples]:
         """Arranges recorded activations as samples.
 
         Args:
@@ -101,7 +102,7 @@ class Watched:
             every_position: Whether to ignore `max_positions`. Defaults to False.
 
         Returns:
-            {name: (units, samples, channels)}, or (samples, channels) without units.
+            {name: samples}.
 
         Raises:
             ValueError: As `check`.
@@ -110,11 +111,23 @@ class Watched:
         limit = None if every_position else self.max_positions
         return arrange_samples(outputs, units, channel_axis=self.channel_axis, limit=limit)
 
-    def _find(self, name: str, paths: Mapping[str, keras.layers.Layer]) -> keras.layers.Layer:
-        """Returns the one layer that `name` stands for."""
+    def _find(
+        self, name: str | keras.layers.Layer, paths: Mapping[str, keras.layers.Layer]
+    ) -> tuple[str, keras.layers.Layer]:
+        """Returns the one layer that `name` stands for, and the name to record it by."""
+        if isinstance(name, keras.layers.Layer):
+            for path, layer in paths.items():
+                if layer is name:
+                    return short_name(path, paths), layer
+            raise ValueError(
+                f"Layer '{name.name}' is not part of model '{self.model.name}'. "
+                f"{self._list_watchable()}"
+            )
+        if not isinstance(name, str):
+            raise ValueError(f"Expected a layer's name. Received: {name!r}")
         matches = matching_paths(name, paths)
         if len(matches) == 1:
-            return paths[matches[0]]
+            return name, paths[matches[0]]
         if matches:
             raise ValueError(
                 f"'{name}' matches several layers of model '{self.model.name}': "
@@ -130,6 +143,11 @@ class Watched:
         problems = {
             name: find_problem(calls, self.channel_axis, units) for name, calls in outputs.items()
         }
+        if any(problems[name] and not calls for name, calls in outputs.items()):
+            layers = {self.model.name: self.model, **layer_paths(self.model)}
+            for compiled in (path for path, layer in layers.items() if compiled_call(layer)):
+                why = f"is called inside '{compiled}', whose call tf.function compiles: remove it"
+                problems |= {name: why for name, calls in outputs.items() if not calls}
         if any(problems.values()):
             listed = "; ".join(f"'{name}' {why}" for name, why in problems.items() if why)
             raise ValueError(
@@ -140,15 +158,23 @@ class Watched:
     def _list_watchable(self, inputs: Images | None = None) -> str:
         """Lists the layers that a forward pass finds measurable; all, if none can be run."""
         paths = layer_paths(self.model)
-        if inputs is None and getattr(self.model, "inputs", None):
-            inputs = self.model.input
-        if inputs is None:
+        try:
+            inputs = _symbolic_inputs(self.model) if inputs is None else inputs
+            outputs = symbolic_outputs(self.model, paths, inputs, training=False)
+        except Exception:  # some layers cannot run on shapes, whatever they raise
             return f"Its layers: {', '.join(paths)}."
-        outputs = symbolic_outputs(self.model, paths, inputs, training=False)
         watchable = [
             p for p, calls in outputs.items() if not find_problem(calls, self.channel_axis)
         ]
         return f"Layers that can be watched: {', '.join(watchable)}."
+
+
+def _symbolic_inputs(model: keras.Model) -> Images:
+    """Returns the inputs that a model was built with, as Keras tensors."""
+    try:
+        return model.input
+    except AttributeError:  # a Sequential model that has not been called
+        return model.inputs[0]
 
 
 def batch_size(inputs: Images) -> Tensor:
