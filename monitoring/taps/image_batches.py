@@ -50,6 +50,12 @@ def image_batches(
         element = keras.tree.map_structure(_as_array, element)
         arrays = keras.tree.flatten(element)
         length = len(arrays[0]) if arrays else 0
+        lengths = {len(array) for array in arrays}
+        if len(lengths) > 1:
+            raise ValueError(
+                "Expected inputs of the same number of images. Received: "
+                f"{', '.join(map(str, sorted(lengths)))}"
+            )
         limit = limit or min(length, BATCH_SIZE)
         if size is not None and length % size:
             raise ValueError(

@@ -57,6 +57,7 @@ class ImagesTap:
         with self._keeping(), generators:
             for batch in image_batches(images, size=fixed_batch_size(model), steps=self._steps):
                 batch = preprocessed(model, batch)
+                check_inputs(model, batch)
                 self._add(self._states_of(batch), measured)
                 self._check_first_axis(batch)
         if not measured:
@@ -113,10 +114,32 @@ def preprocessed(model: keras.Model, batch: Images) -> Images:
     return inputs[0] if isinstance(inputs, tuple) else inputs
 
 
+def check_inputs(model: keras.Model, batch: Images) -> None:
+    """Refuses a list of arrays for a model of another number of inputs.
+
+    A Sequential model would use the first of them without a word.
+
+    Raises:
+        ValueError: There are more or fewer arrays than the model has inputs.
+    """
+    inputs = getattr(model, "inputs", None)
+    if (
+        inputs
+        and isinstance(batch, (list, tuple))
+        and len(keras.tree.flatten(batch)) != len(inputs)
+    ):
+        raise ValueError(
+            f"Model '{model.name}' has {len(inputs)} inputs. Received: a list of "
+            f"{len(batch)} arrays. Give batches as a dataset, not as a list"
+        )
+
+
 def _runner(
     states: "_ImageStates",
 ) -> tuple[Callable[[Images], States], Callable[[], AbstractContextManager[None]]]:
     """Returns a function from a batch to its states, and a context that keeps the variables."""
+    if states.model.run_eagerly:
+        return lambda batch: states(batch), lambda: kept_variables(states.model)
     if backend.backend() == "tensorflow":
         function = KeptStateFunction(states)
         return function, function.restoring

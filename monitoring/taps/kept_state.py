@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.global_state import get_global_attribute
 
 from ..statistics.types import Images
 
@@ -27,9 +28,10 @@ def kept_generators() -> Iterator[None]:
 
 @contextmanager
 def kept_variables(model: keras.Model) -> Iterator[None]:
-    """Gives every variable of a model that is not trainable its value back (JAX, PyTorch).
+    """Gives every variable of a model that is not trainable its value back, and Keras' own seed.
 
-    On TensorFlow, `KeptStateFunction` knows exactly which variables a model writes.
+    For other backends than TensorFlow, and for models that run eagerly; `KeptStateFunction` knows
+    exactly which variables a compiled model writes.
     """
     saved = [(variable, keras.ops.copy(variable.value)) for variable in _state_of(model)]
     try:
@@ -40,7 +42,9 @@ def kept_variables(model: keras.Model) -> Iterator[None]:
 
 
 def _state_of(model: keras.Model) -> list[keras.Variable]:
-    return [variable for variable in model.variables if not variable.trainable]
+    variables = [variable for variable in model.variables if not variable.trainable]
+    seed = get_global_attribute("global_seed_generator")  # of random operations without a seed
+    return variables if seed is None else [*variables, seed.state]
 
 
 class KeptStateFunction:

@@ -80,7 +80,10 @@ class Watched:
             ValueError: A layer is not called, or returns something other than one tensor
                 (batch, ..., channels).
         """
-        outputs = symbolic_outputs(self.model, self.layers, inputs, training=training)
+        try:
+            outputs = symbolic_outputs(self.model, self.layers, inputs, training=training)
+        except Exception:  # some layers cannot run on shapes; `samples` checks what they return
+            return
         self._raise_problems(outputs, units, inputs)
 
     def samples(
@@ -146,7 +149,7 @@ class Watched:
         if any(problems[name] and not calls for name, calls in outputs.items()):
             layers = {self.model.name: self.model, **layer_paths(self.model)}
             for compiled in (path for path, layer in layers.items() if compiled_call(layer)):
-                why = f"is called inside '{compiled}', whose call tf.function compiles: remove it"
+                why = f"is called inside '{compiled}', whose call has the decorator tf.function"
                 problems |= {name: why for name, calls in outputs.items() if not calls}
         if any(problems.values()):
             listed = "; ".join(f"'{name}' {why}" for name, why in problems.items() if why)
@@ -183,5 +186,5 @@ def batch_size(inputs: Images) -> Tensor:
 
 
 def _output_name(model: keras.Model) -> str:
-    names: list[str] = getattr(model, "output_names", None) or [model.name]
-    return names[0]
+    names: list[str] = getattr(model, "output_names", None) or []
+    return names[0] if len(names) == 1 else model.name
