@@ -9,6 +9,7 @@ from keras import backend
 from ..statistics.covariance import CovarianceState, count_nonfinite, measure_batch, to_host
 from ..statistics.grouped import GroupedCovariance
 from ..statistics.types import Images, Tensor
+from .datasets import unshuffled
 from .distribution import LocalJaxModel, process_count
 from .image_batches import fixed_batch_size, image_batches
 from .inference import folded_batch_normalization
@@ -33,6 +34,8 @@ class ImagesTap:
 
     def __init__(self, watched: Watched, steps: int | None = None):
         self._watched, self._steps, self._checked = watched, steps, False
+        self._given: Images = None
+        self._images: Images = None  # what was given, without shuffling
         self._states = _ImageStates(watched)
         self._run, self._keeping = _runner(self._states)
 
@@ -52,21 +55,24 @@ class ImagesTap:
         """
         measured: dict[str, GroupedCovariance] = {}
         model = self._watched.model
+        if self._given is not images:
+            self._given, self._images = images, unshuffled(images)
         # A model that is not built draws its first weights now, from these generators.
         generators = kept_generators() if model.built else nullcontext()
         with self._keeping(), generators:
-            for batch in image_batches(images, size=fixed_batch_size(model), steps=self._steps):
+            for batch in image_batches(
+                self._images, size=fixed_batch_size(model), steps=self._steps
+            ):
                 batch = preprocessed(model, batch)
                 check_inputs(model, batch)
                 self._add(self._states_of(batch), measured)
                 self._check_first_axis(batch)
         if not measured:
             raise ValueError("Expected at least one image to measure. Received: none")
-        empty = [name for name, grouped in measured.items() if not grouped.pooled().count]
+        empty = [name for name, grouped in measured.items() if not grouped.groups.count.size]
         if empty:
-            raise ValueError(
-                f"Keras masks every step of layers {', '.join(empty)}: nothing is left"
-            )
+            listed = ", ".join(empty)
+            raise ValueError(f"Nothing is left to measure of {listed}: Keras masks every step")
         return measured
 
     def _states_of(self, batch: Images) -> States:
