@@ -7,7 +7,16 @@ from typing import Any
 
 from .analysis.advice import DEFAULT_RULE
 from .analysis.check import TOLERANCE
-from .command_line import Parser, numbers, one_line, printable, quiet_start
+from .command_line import (
+    Parser,
+    mask_values,
+    names,
+    numbers,
+    one_line,
+    positive,
+    printable,
+    quiet_start,
+)
 from .optional import MissingPackageError
 from .records.run_files import ADVICE, ADVISED, ANALYSIS, ARRAYS, MONITOR_CSV, MONITOR_JSONL, REPORT
 
@@ -61,13 +70,13 @@ def _add_advise(commands: Any) -> None:
     options = commands.add_parser("advise", help="a width for each stage", allow_abbrev=False)
     options.add_argument("run", metavar="RUN", help="a run's folder")
     _add_rule(options)
-    options.add_argument("--parameters", type=_positive, metavar="N", help="budget: all weights")
+    options.add_argument("--parameters", type=positive, metavar="N", help="budget: all weights")
     options.add_argument(
-        "--macs", type=_positive, metavar="N", help="budget: multiply-adds per image"
+        "--macs", type=positive, metavar="N", help="budget: multiply-adds per image"
     )
     options.add_argument(
         "--peak-ram",
-        type=_positive,
+        type=positive,
         metavar="BYTES",
         help="budget: activations at their peak in INT8",
     )
@@ -91,7 +100,7 @@ def _add_analyze(commands: Any) -> None:
     )
     options.add_argument("--split", default="val", metavar="NAME", help="default: val")
     options.add_argument(
-        "--layers", type=_names, metavar="NAME,NAME", help="default: probes, else the output"
+        "--layers", type=names, metavar="NAME,NAME", help="default: probes, else the output"
     )
     options.add_argument(
         "--import",
@@ -109,17 +118,22 @@ def _add_analyze(commands: Any) -> None:
     )
     options.add_argument(
         "--foreground",
-        type=_values,
+        type=mask_values,
         metavar="V,V",
         help="values of the foreground in masks: greys, palette indices, or colours as #800000",
     )
     options.add_argument(
-        "--ignore", type=_values, default=(), metavar="V,V", help="values that are not scored"
+        "--ignore", type=mask_values, default=(), metavar="V,V", help="values that are not scored"
     )
     options.add_argument(
         "--alpha", choices=("mask", "ignore"), help="what the alpha channel of masks is"
     )
     options.add_argument("--input-size", type=numbers, metavar="H,W", help="default: the model's")
+    options.add_argument(
+        "--outputs",
+        choices=("logits", "probabilities"),
+        help="what a model of masks puts out (default: its last activation tells)",
+    )
     options.add_argument(
         "--data-format", choices=("channels_last", "channels_first"), help="default: last"
     )
@@ -147,22 +161,6 @@ def _add_rule(options: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="points of mIoU that the advice may cost in the check (default: 1)",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number. Received: {text!r}")
-    return int(text)
-
-
-def _values(text: str) -> tuple[int | str, ...]:
-    return tuple(
-        int(part) if part.strip().isdecimal() else part.strip() for part in text.split(",")
-    )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))
 
 
 def advise(args: argparse.Namespace) -> None:

@@ -57,6 +57,27 @@ def numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Parses an option's value such as "conv_1,conv_2"."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def mask_values(text: str) -> tuple[int | str, ...]:
+    """Parses an option's value such as "1,255" or "#800000"."""
+    return tuple(int(part) if part.isdecimal() else part for part in names(text))
+
+
+def positive(text: str) -> int:
+    """Parses an option's value such as "15".
+
+    Raises:
+        argparse.ArgumentTypeError: It is not a whole number above 0.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive whole number. Received: {text!r}")
+    return int(text)
+
+
 @contextmanager
 def quiet_start() -> Iterator[None]:
     """Keeps TensorFlow's start-up messages off the console, unless the block fails.

@@ -6,10 +6,13 @@ import pandas
 import pytest
 from conftest import draw_image_folder
 
-from models import Nano_U
+from models import Nano_U, probe_names
 from train import train
-from training.data import batches, training_batches
+from training.config import read_config
+from training.data import batches, scale, training_batches
 from training.distill import Answers, DistillationLoss, read_teacher
+from training.images import Split
+from training.run import prepare
 from training.settings import AugmentationConfig
 from training.synthetic import synthetic_splits
 
@@ -124,6 +127,63 @@ def test_mixed_precision(teacher, rng):
     answers = Answers(keras.saving.load_model(teacher, compile=False), split, fixed=True)
     history = model.fit(batches(split, 16, answers), epochs=2, shuffle=False, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
+
+
+def behind_sigmoid(model):
+    return keras.Model(model.inputs, keras.ops.sigmoid(model.output))
+
+
+def test_a_teacher_behind_its_sigmoid_teaches_like_its_logits(tmp_path, teacher, rng):
+    student, val = Nano_U(filters=(2, 4), bottleneck=4), synthetic_splits().val
+    split = Split(val.images[:16], val.masks[:16], val.names[:16])
+    behind_sigmoid(keras.saving.load_model(teacher, compile=False)).save(tmp_path / "twin.keras")
+    before, behind = (read_teacher(p, student) for p in (teacher, tmp_path / "twin.keras"))
+    assert not behind.trainable and not behind.trainable_weights
+    assert probe_names(behind) == probe_names(before) != []
+    student.compile(loss=DistillationLoss(0.9))
+    for fixed in (True, False):
+        answers = [Answers(model, split, fixed=fixed) for model in (before, behind)]
+        images = scale(split.images[:8])
+        np.testing.assert_allclose(*(a(images, np.arange(8)) for a in answers), atol=1e-4)
+        losses = [student.evaluate(batches(split, 16, a), verbose=0) for a in answers]
+        assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    raw = keras.saving.load_model(tmp_path / "twin.keras", compile=False)
+    wrong = student.evaluate(batches(split, 16, Answers(raw, split, fixed=True)), verbose=0)
+    assert abs(wrong - losses[0]) > 1e-3
+
+
+def test_a_teacher_that_does_not_tell_what_it_puts_out_needs_the_option(tmp_path, teacher):
+    loaded = keras.saving.load_model(teacher)
+    keras.Model(loaded.inputs, keras.ops.relu(loaded.output)).save(tmp_path / "relu.keras")
+    folder = tmp_path / "run"
+    overrides = {"distillation": {"teacher": str(tmp_path / "relu.keras")}}
+    overrides["output"] = {"folder": str(folder)}
+    message = "it ends in relu.*: give distillation.teacher_outputs: logits if"
+    with pytest.raises(ValueError, match=message):
+        prepare(read_config(None, overrides))
+    assert not folder.exists()
+    overrides["distillation"]["teacher_outputs"] = "probabilities"
+    taught = prepare(read_config(None, overrides)).teacher
+    images = scale(synthetic_splits().val.images[:2])
+    clipped = np.clip(loaded.predict(images, verbose=0), 2**-24, 1 - 2**-24)
+    np.testing.assert_allclose(
+        taught.predict(images, verbose=0), np.log(clipped / (1 - clipped)), atol=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax")
+def test_a_teacher_with_a_softmax_over_one_channel_is_refused(tmp_path, teacher):
+    student, loaded = Nano_U(filters=(2, 4), bottleneck=4), keras.saving.load_model(teacher)
+    outputs = keras.layers.Softmax()(loaded.output)
+    keras.Model(loaded.inputs, outputs).save(tmp_path / "softmax.keras")
+    with pytest.raises(ValueError, match="softmax over one channel"):
+        read_teacher(tmp_path / "softmax.keras", student, "probabilities")
+
+
+def test_a_teacher_of_one_output_in_a_dict_teaches(tmp_path, teacher):
+    student, loaded = Nano_U(filters=(2, 4), bottleneck=4), keras.saving.load_model(teacher)
+    keras.Model(loaded.inputs, {"main": loaded.output}).save(tmp_path / "dict.keras")
+    assert read_teacher(tmp_path / "dict.keras", student).output_shape == student.output_shape
 
 
 def test_teachers_that_do_not_fit_are_refused(tmp_path, teacher):

@@ -15,8 +15,9 @@ from monitoring.report.advise import advise as advise_run
 from monitoring.report.analyze import analyze as analyze_model
 from training.images import Split
 from training.masks import Colour, mask_options
-from training.model_files import load_model
-from training.model_images import images_size, preprocessing, read_model_images, segments
+from training.model_files import load_model, without_structure
+from training.model_images import image_shape, output_shape, preprocessing, read_model_images
+from training.output_kind import last_activation, output_kind
 from training.projection_check import evaluator, run_check
 from training.stages import stages_of, write_advised
 
@@ -92,6 +93,7 @@ def analyze(
     ignore: Sequence[int | Colour] = (),
     alpha: str | None = None,
     input_size: Sequence[int] | None = None,
+    outputs: str | None = None,
     data_format: str | None = None,
     max_positions: int | None = 400,
     output: str | Path | None = None,
@@ -116,6 +118,8 @@ def analyze(
         ignore: Values or colours in masks that are not scored. Defaults to none.
         alpha: "mask" or "ignore", where masks have an alpha channel. Defaults to None.
         input_size: Height and width to resize images to. Defaults to None: the model's.
+        outputs: What a model of masks puts out, "logits" or "probabilities". Defaults to None:
+            its last activation tells or, if that is unknown, its values.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of an image to measure; None: all. Defaults to 400.
         output: Folder for the results. Defaults to None: MODEL-analysis beside the file.
@@ -128,26 +132,31 @@ def analyze(
 
     Raises:
         FileNotFoundError: The file or the folder does not exist.
-        ValueError: The model cannot be loaded or watched, its input is not images, an
-            argument is impossible, or `output` holds a run or another analysis.
+        ValueError: The model cannot be loaded or watched, its input is not grey or RGB images,
+            it has several outputs, nothing tells what it puts out, an argument is impossible,
+            or `output` holds a run or another analysis.
     """
     path = expanded(model)
     checked_points(tolerance)
     options = mask_options(foreground, ignore, alpha)
     _import_modules(imports)
-    network = load_model(path)
+    network = without_structure(load_model(path))
+    last_activation(network)  # refuses a softmax over one channel
     folder = checked_folder(output) if output else path.with_name(f"{path.stem}-analysis")
     prepare = preprocessing(preprocess)
-    size = images_size(network, input_size)
-    images, masked = read_model_images(expanded(data), split, size, options)
+    shape = image_shape(network, input_size)
+    returned = output_shape(network, shape)
+    pictures, masked = read_model_images(expanded(data), split, shape, options)
+    images = prepare(pictures)
     evaluate, score = None, "agreement"
-    if masked is not None and preprocess == "zoo" and segments(network, masked):
+    if masked is not None and preprocess == "zoo" and returned == masked.masks.shape[1:]:
         _, scored = halves(len(masked))  # the others give the directions
         names, masks = masked.names[scored], masked.masks[scored]
-        evaluate, score = evaluator(Split(masked.images[scored], masks, names)), "mIoU"
+        chosen = Split(masked.images[scored], masks, names)
+        evaluate, score = evaluator(chosen, output_kind(network, outputs, images)), "mIoU"
     return analyze_model(
         network,
-        prepare(images),
+        images,
         layers,
         rule=rule,
         multiple=multiple,

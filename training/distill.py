@@ -9,7 +9,8 @@ from keras import ops
 from monitoring.records.run_files import MODEL, expanded
 from training.data import batches
 from training.images import Split
-from training.model_files import load_model
+from training.model_files import load_model, without_structure
+from training.output_kind import PROBABILITIES, output_kind, to_logits
 
 
 @keras.saving.register_keras_serializable("probe_zoo")
@@ -96,19 +97,23 @@ class Answers:
         return tf.gather(self.logits, index)
 
 
-def read_teacher(path: str | Path, student: keras.Model) -> keras.Model:
+def read_teacher(path: str | Path, student: keras.Model, outputs: str | None = None) -> keras.Model:
     """Loads a teacher, with probes or without.
 
     Args:
         path: A run's folder or a .keras file.
         student: The model that has the same input and output.
+        outputs: What the file's model puts out, "logits" or "probabilities". Defaults to None:
+            its last activation tells.
 
     Returns:
-        The teacher, not trainable.
+        The teacher, not trainable. It puts out logits; those of probabilities are cut off at
+        -16.6 and 16.6, see `to_logits`.
 
     Raises:
         FileNotFoundError: It does not exist.
-        ValueError: It cannot be loaded, or has another input or output.
+        ValueError: It cannot be loaded, has another input or output, or nothing tells what it
+            puts out.
     """
     path = expanded(path)
     if not path.exists():
@@ -118,12 +123,15 @@ def read_teacher(path: str | Path, student: keras.Model) -> keras.Model:
     file = path / MODEL if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"Teacher {path} holds no {MODEL}: its training did not end.")
-    teacher = load_model(file)
+    teacher = without_structure(load_model(file))
     for name in ("input_shape", "output_shape"):
         shape, expected = getattr(teacher, name, None), getattr(student, name)
         if shape != expected:
             raise ValueError(
                 f"Teacher {path} has {name} {shape}, the student {expected}: they must be the same"
             )
+    if output_kind(teacher, outputs, option="distillation.teacher_outputs:") == PROBABILITIES:
+        logits = to_logits(teacher.outputs[0])
+        teacher = keras.Model(teacher.inputs[0], logits, name=teacher.name)
     teacher.trainable = False
     return teacher

@@ -9,9 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from monitoring.analysis.single_output import single_output
 from monitoring.records.files import whole_file
 from training.data import batches
 from training.images import Split
+from training.output_kind import LOGITS, PROBABILITIES, to_logits
 
 ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4
@@ -46,14 +48,30 @@ class Evaluation:
     images: int
 
 
-def logits(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
-    """Returns the model's logits, (images, height, width, 1)."""
-    return model.predict(batches(split, batch_size), verbose=0)
+def logits(
+    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: str = LOGITS
+) -> np.ndarray:
+    """Returns the model's logits, (images, height, width, 1).
+
+    Args:
+        model: A model of one output.
+        split: The images.
+        batch_size: Images per batch. Defaults to 16.
+        outputs: What the model puts out: "logits", or "probabilities", which are converted.
+            Defaults to "logits", which the zoo's networks put out.
+    """
+    values = single_output(model, model.predict(batches(split, batch_size), verbose=0))
+    return keras.ops.convert_to_numpy(to_logits(values)) if outputs == PROBABILITIES else values
 
 
-def predict(model: keras.Model, split: Split, batch_size: int = 16) -> np.ndarray:
-    """Returns where the model predicts foreground, (images, height, width, 1), bool."""
-    return logits(model, split, batch_size) >= 0.0
+def predict(
+    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: str = LOGITS
+) -> np.ndarray:
+    """Returns where the model predicts foreground, (images, height, width, 1), bool.
+
+    That is a logit of at least 0, which is a probability of at least 0.5; see `logits`.
+    """
+    return logits(model, split, batch_size, outputs=outputs) >= 0.0
 
 
 def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:

@@ -15,6 +15,7 @@ from training.data import draw_images
 from training.evaluate import evaluate, predict
 from training.images import Split
 from training.model_files import load_model
+from training.output_kind import LOGITS, output_kind
 from training.splits import read_config_splits
 from training.stages import Stages
 
@@ -39,7 +40,7 @@ def run_check(
     model = load_model(run / MODEL)
     splits = read_config_splits(stages.config, expanded(data) if data else None)
     images = draw_images(splits.train, CHECK_IMAGES, stages.config.training.seed)
-    score = evaluator(splits.val)
+    score = evaluator(splits.val, output_kind(model, images=images))
     measured: dict[str, GroupedCovariance] = {}
 
     def check(widths: Mapping[str, int]) -> Check:
@@ -54,6 +55,11 @@ def run_check(
     return check
 
 
-def evaluator(split: Split) -> Callable[[keras.Model], float]:
-    """Returns a function from a model to its mIoU on a split."""
-    return lambda model: evaluate(predict(model, split), split.masks).miou
+def evaluator(split: Split, outputs: str = LOGITS) -> Callable[[keras.Model], float]:
+    """Returns a function from a model to its mIoU on a split.
+
+    Args:
+        split: Images and masks.
+        outputs: What the model puts out, "logits" or "probabilities". Defaults to "logits".
+    """
+    return lambda model: evaluate(predict(model, split, outputs=outputs), split.masks).miou

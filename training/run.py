@@ -123,8 +123,9 @@ def prepare(
     keras.utils.set_random_seed(config.training.seed)
     model = checked_model(config)
     teacher = None
-    if config.distillation.teacher is not None:
-        teacher = read_teacher(config.distillation.teacher, model)
+    distillation = config.distillation
+    if distillation.teacher is not None:
+        teacher = read_teacher(distillation.teacher, model, distillation.teacher_outputs)
     splits = splits or read_config_splits(config)
     compile_model(model, config, steps=config.training.epochs * _steps(config, splits))
     folder = _claim(config, resume=resume)

@@ -136,10 +136,12 @@ class TrainingConfig(Section):
 class DistillationConfig(Section):
     """The teacher and the weight of its answers.
 
-    `teacher`: a run's folder, a .keras file, or None.
+    `teacher`: a run's folder, a .keras file, or None. `teacher_outputs`: what it puts out; if
+    None, its last activation tells.
     """
 
     teacher: AbsolutePath | None = None
+    teacher_outputs: Literal["logits", "probabilities"] | None = None
     alpha: Fraction = 0.5
     temperature: Positive = 4.0
 

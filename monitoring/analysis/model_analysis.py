@@ -16,6 +16,7 @@ from ..taps.watched import Watched
 from .advice import DEFAULT_RULE, WidthAdvice, advise_widths
 from .check import TOLERANCE, Check, checked_points, enforce_tolerance
 from .projection import projection_check
+from .single_output import single_output
 from .tables import advice_table, check_table
 
 
@@ -83,6 +84,8 @@ def analyze_model(
     """Measures a model, advises and checks, and writes nothing; see `monitoring.analyze`."""
     points = checked_points(tolerance)
     watched = Watched(model, layers, data_format, max_positions)
+    directions, scored = halves(len(images))
+    evaluate = evaluate or agreement(model, images[scored])
     measured = ImagesTap(watched).measure(images)
     measurements = [
         summarise(Measurement(grouped, name, "images", epoch=0, step=0))
@@ -91,8 +94,6 @@ def analyze_model(
     advice: Sequence[WidthAdvice] = advise_widths(
         {record.probe: [record] for record, _ in measurements}, multiple=multiple, rule=rule
     )
-    directions, scored = halves(len(images))
-    evaluate = evaluate or agreement(model, images[scored])
     widths = {width.probe: width.suggested for width in advice if not width.keep}
     covariances = ImagesTap(watched).measure(images[directions]) if widths else {}
 
@@ -117,14 +118,12 @@ def agreement(model: keras.Model, images: np.ndarray) -> Callable[[keras.Model],
     Raises:
         ValueError: The model has several outputs.
     """
-    outputs = model.predict(images, verbose=0)
-    if not isinstance(outputs, np.ndarray):
-        count = len(keras.tree.flatten(outputs))
-        raise ValueError(f"Expected a model with one output. Received: {count} outputs")
+    outputs = single_output(model, model.predict(images, verbose=0))
     spread = np.linalg.norm(outputs - outputs.mean(axis=0))
 
     def score(other: keras.Model) -> float:
-        distance = np.linalg.norm(other.predict(images, verbose=0) - outputs)
+        others = single_output(other, other.predict(images, verbose=0))
+        distance = np.linalg.norm(others - outputs)
         return float(1 - distance / spread) if spread else float(distance == 0)
 
     return score

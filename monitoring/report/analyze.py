@@ -63,7 +63,8 @@ def analyze(
 
     Raises:
         ValueError: A layer does not exist or cannot be watched, an argument is impossible,
-            or `output` holds a run or another analysis.
+            the model has several outputs and `evaluate` is None, or `output` holds a run or
+            another analysis.
         OSError: The folder cannot be written.
         MissingPackageError: A package is not installed; see `write_report`.
 
