@@ -24,6 +24,7 @@ class Measurer:
         layers: Names of layers; None for the probes or, without any, the output.
         data_format: "channels_last", "channels_first" or None.
         max_positions: Most positions of an image to measure; None for all.
+        steps: Most batches of `images` to read. Defaults to None: all.
 
     Attributes:
         model: The model.
@@ -40,10 +41,11 @@ class Measurer:
         layers: Sequence[str] | None,
         data_format: str | None,
         max_positions: int | None,
+        steps: int | None = None,
     ):
         self.model, self._images = model, images
         self._watched = Watched(model, layers, data_format, max_positions)
-        self._images_tap = None if images is None else ImagesTap(self._watched)
+        self._images_tap = None if images is None else ImagesTap(self._watched, steps)
         self.tap: TrainStepTap | None = None
 
     @property
@@ -53,7 +55,7 @@ class Measurer:
 
     @property
     def step(self) -> int:
-        """Optimizer steps so far."""
+        """Steps of the model's optimizer so far; 0 if it has none."""
         optimizer = getattr(self.model, "optimizer", None)
         return int(optimizer.iterations.numpy()) if optimizer else 0
 
@@ -106,9 +108,20 @@ class Measurer:
             measurement.seconds = (time.perf_counter() - start) / len(measurements)
         return measurements
 
-    def measure_now(self, epoch: int) -> dict[str, ProbeRecord]:
-        """Returns {layer name: its record} and leaves a window of training batches open."""
+    def measure_now(self, epoch: int = 0, last_step: int = 0) -> dict[str, ProbeRecord]:
+        """Measures without recording, and leaves a window of training batches open.
+
+        Args:
+            epoch: Epoch index. Defaults to 0.
+            last_step: `global_step` of the last recorded measurement, below which that of these
+                records does not fall. Defaults to 0.
+
+        Returns:
+            {layer name: its record}.
+        """
         measurements = self.measure(epoch, close=False)
+        for measurement in measurements:
+            measurement.global_step = max(measurement.step, last_step)
         return {each.probe: summarise(each)[0] for each in measurements}
 
     def window_state(self) -> dict[str, np.ndarray]:

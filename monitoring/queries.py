@@ -58,19 +58,21 @@ class MonitorQueries:
         measurer = self._measurer
         if measurer is None or measurer.model is not self.model:
             measurer = self._find_layers()
-        epoch = self.records[-1].epoch if self.records else 0
-        return measurer.measure_now(epoch)
+        if not self.records:
+            return measurer.measure_now()
+        return measurer.measure_now(self.records[-1].epoch, self.records[-1].global_step)
 
     def get_metrics(self) -> dict[str, Any]:
         """Returns the records after the baseline as lists to plot.
 
         Returns:
-            {"steps": epochs, or optimizer steps with monitor_frequency "batch", "redundancy",
+            {"steps": epochs, or `global_step` with monitor_frequency "batch", "redundancy",
             "correlation", "trace": means over probes, "condition_number": medians, "probes":
             {layer name: the same lists}}, with one entry per measurement; means ignore nan.
         """
         records = [record for record in self.records if record.epoch != BASELINE_EPOCH]
-        return metric_lists(records, "epoch" if self.monitor_frequency == "epoch" else "step")
+        unit = "epoch" if self.monitor_frequency == "epoch" else "global_step"
+        return metric_lists(records, unit)
 
     @property
     def seconds(self) -> float:

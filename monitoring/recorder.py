@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from .loggers.folder import LogFolder
 from .loggers.protocol import RecordLogger
 from .records.files import WriteFailures
 from .records.measurement import Measurement, summarise
-from .records.record import ProbeRecord
-from .records.run_files import checked_folder
+from .records.record import BASELINE_EPOCH, ProbeRecord
+from .records.run_files import checked_folder, claim_new_folder
 from .spectra import SpectrumProcess
 from .statistics.structure import Eigvalsh
 from .taps.distribution import first_process
@@ -42,15 +43,23 @@ class Recorder:
         cost: MonitoringCost,
     ):
         self.cost, self.write_failures = cost, WriteFailures()
+        self._log_dir, self._new_folder = log_dir, False
         self.folder: LogFolder | None = None
         if loggers is None and log_dir is not None:
             self.folder = LogFolder(checked_folder(log_dir), self.write_failures)
         self.records: list[ProbeRecord] = []
         self.started = self._console = False
+        self._last_step = -1  # the global_step of the last measurement
         self._users_loggers = None if loggers is None else list(loggers)
         self._loggers: list[RecordLogger] = []
         self._worker: Worker | None = None
         self._spectra: SpectrumProcess | None = None
+
+    def in_new_folder(self, cost: MonitoringCost) -> "Recorder":
+        """Returns a recorder like this one whose folder is new: `log_dir`, else `log_dir`-1, ..."""
+        new = Recorder(self._log_dir, deepcopy(self._users_loggers), cost)
+        new._new_folder = new.folder is not None
+        return new
 
     def begin(self, *, console: bool) -> None:
         """Prepares for a training run.
@@ -59,6 +68,10 @@ class Recorder:
             console: Whether to print a table at the end, if the user has passed no loggers.
         """
         self.records, self.started = [], False
+        if self._new_folder:
+            path = checked_folder(str(self._log_dir))
+            path = claim_new_folder(path.parent, path.name)
+            self.folder, self._new_folder = LogFolder(path, self.write_failures), False
         self._console = console and self._users_loggers is None and first_process()
         self._loggers = []
         if first_process() and self._users_loggers is not None:
@@ -81,6 +94,11 @@ class Recorder:
         self.started = True
         earlier = [] if self.folder is None else self.folder.start(epoch, step)
         self.records = list(earlier)
+        same_files = self._users_loggers is not None or (self.folder is not None and not epoch)
+        if earlier:
+            self._last_step = max(record.global_step for record in earlier)
+        elif not same_files:  # where a second `fit` would continue the count of the first
+            self._last_step = -1
         for logger in self._loggers:
             if isinstance(logger, ConsoleLogger):
                 for record in earlier:
@@ -90,6 +108,7 @@ class Recorder:
     def submit(self, measurements: Sequence[Measurement]) -> None:
         """Has measurements recorded and logged, in order."""
         assert self._spectra is not None, "begin comes first"
+        self._set_global_step(measurements)
         for measurement in measurements:
             job = partial(self._log, measurement, self._spectra.eigvalsh)
             self.submit_job(job, measurement.grouped.nbytes)
@@ -133,6 +152,17 @@ class Recorder:
         """Prints the cost of the training run that has just ended, unless fit is silent."""
         if self._console:
             print(self.cost.summary())
+
+    def _set_global_step(self, measurements: Sequence[Measurement]) -> None:
+        """Sets the place in time that the measurements of one moment share."""
+        if not measurements:
+            return
+        step, epoch = measurements[0].step, measurements[0].epoch
+        # A second `fit` begins with the weights and the step that the first one ended with.
+        repeated = epoch == BASELINE_EPOCH and step == self._last_step
+        self._last_step = step if repeated else max(step, self._last_step + 1)
+        for measurement in measurements:
+            measurement.global_step = self._last_step
 
     def _log(self, measurement: Measurement, eigvalsh: Eigvalsh) -> None:
         """Makes a record and logs it, on the worker's thread."""

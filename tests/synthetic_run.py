@@ -64,6 +64,7 @@ def record(probe="probe_encoder_1", epoch=0, channels=8, **values) -> ProbeRecor
     defaults = {name: 0.5 for name in FIELDS} | {"verdict": "ok", "source": "images"}
     defaults |= {"probe": probe, "epoch": epoch, "step": 10 * epoch, "channels": channels}
     defaults |= {"images": 64, "samples": 6400, "effective_rank": 5.0}
+    defaults["global_step"] = values.get("step", 10 * epoch)
     return ProbeRecord(**(defaults | values))
 
 
@@ -71,7 +72,7 @@ def snapshot(probe="probe_encoder_1", channels=8, **values) -> ProbeSnapshot:
     defaults = {
         **{"probe": probe, "epoch": 0, "step": 0, "mean": np.zeros(channels)},
         **{"correlation": np.eye(channels), "eigenvalues": np.ones(channels)},
-        **{"dead": (3,), "duplicates": {5: (2, -1)}},
+        **{"dead": (3,), "duplicates": {5: (2, -1)}, "global_step": values.get("step", 0)},
     }
     return ProbeSnapshot(**(defaults | values))
 

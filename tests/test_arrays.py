@@ -7,11 +7,12 @@ from monitoring.loggers.arrays import ArraysLogger
 from monitoring.records.record import ProbeSnapshot
 
 
-def snapshot(step, probe="probe_bottleneck", channels=4):
+def snapshot(global_step, probe="probe_bottleneck", channels=4, step=0):
     return ProbeSnapshot(
         probe=probe,
-        epoch=step // 10,
+        epoch=global_step // 10,
         step=step,
+        global_step=global_step,
         mean=np.arange(channels, dtype=float),
         correlation=np.eye(channels),
         eigenvalues=np.ones(channels),
@@ -21,19 +22,20 @@ def snapshot(step, probe="probe_bottleneck", channels=4):
 
 
 def steps(folder):
+    """The global steps in the files' names."""
     return sorted(int(path.stem.rsplit("-", 1)[1]) for path in folder.glob("*.npz"))
 
 
 def test_numpy_reads_what_was_written(tmp_path):
-    ArraysLogger(tmp_path).write(None, snapshot(25))
+    ArraysLogger(tmp_path).write(None, snapshot(25, step=6))
     (path,) = tmp_path.iterdir()
     assert path.name == "probe_bottleneck-00000025.npz"
     with np.load(path, allow_pickle=False) as arrays:
         assert set(arrays) == {
-            *("epoch", "step", "number", "mean", "eigenvalues", "correlation", "dead"),
-            "duplicates",
+            *("epoch", "step", "global_step", "number", "mean", "eigenvalues", "correlation"),
+            *("dead", "duplicates"),
         }
-        assert (int(arrays["epoch"]), int(arrays["step"])) == (2, 25)
+        assert [int(arrays[name]) for name in ("epoch", "step", "global_step")] == [2, 6, 25]
         np.testing.assert_array_equal(arrays["mean"], [0, 1, 2, 3])
         np.testing.assert_array_equal(arrays["correlation"], np.eye(4))
         np.testing.assert_array_equal(arrays["dead"], [3])

@@ -110,6 +110,8 @@ def test_images_are_measured_every_few_training_batches(steps_per_execution, ste
     monitor = NASMonitorCallback(IMAGES, ["back"], monitor_frequency="batch", log_frequency=3)
     history = fit(monitor, model, epochs=2, batch_size=32).history
     assert [record.step for record in monitor.records] == steps
+    assert [record.global_step for record in monitor.records] == steps
+    assert monitor.get_metrics()["steps"] == steps[1:]
     assert {(record.source, record.images) for record in monitor.records} == {("images", 256)}
     assert monitor.records[-1].redundancy_score == monitor.get_metrics()["redundancy"][-1]
     assert history["redundancy"][-1] == monitor.records[-1].redundancy_score
@@ -220,8 +222,9 @@ def test_a_second_fit_starts_new_records_and_keeps_the_rows_of_the_first(tmp_pat
     fit(monitor, model, epochs=2)
     fit(monitor, model, epochs=1)
     assert [record.step for record in monitor.records] == [8, 8, 12, 12]
-    steps = pd.read_csv(tmp_path / "monitor.csv").step.tolist()
-    assert steps == [0, 0, 4, 4, 8, 8, 8, 8, 12, 12]
+    table = pd.read_csv(tmp_path / "monitor.csv")
+    assert table.step.tolist() == [0, 0, 4, 4, 8, 8, 8, 8, 12, 12]
+    assert table.global_step.tolist() == table.step.tolist()
 
 
 @pytest.mark.parametrize(

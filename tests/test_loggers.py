@@ -14,7 +14,7 @@ from monitoring.records.measurement import Measurement, summarise
 from monitoring.records.record import COLUMNS, METRIC_COLUMNS
 from monitoring.statistics.metrics import METRIC_NAMES
 
-INTEGERS = ("epoch", "step", "images", "samples", "channels", "dead_channels")
+INTEGERS = ("epoch", "step", "global_step", "images", "samples", "channels", "dead_channels")
 
 
 def record_of(x, epoch=0, probe="probe_bottleneck"):
@@ -133,7 +133,8 @@ def test_undefined_numbers_are_dashes_on_the_console(rng):
 
 
 def test_a_records_fields_are_the_columns():
-    assert COLUMNS[:7] == ("probe", "source", "epoch", "step", "images", "samples", "channels")
+    assert COLUMNS[:5] == ("probe", "source", "epoch", "step", "global_step")
+    assert COLUMNS[5:8] == ("images", "samples", "channels")
     assert COLUMNS[-2:] == ("verdict", "seconds")
     intervals = {"redundancy_low", "redundancy_high", "effective_rank_low", "effective_rank_high"}
     assert set(METRIC_COLUMNS) == {*METRIC_NAMES, *intervals, "drift_share"}

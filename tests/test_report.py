@@ -101,8 +101,18 @@ def test_a_run_of_one_measurement_and_no_arrays(tmp_path):
 
 
 def test_batch_cadence_is_drawn_over_steps(tmp_path):
-    steps = [replace(record(), step=step) for step in (5, 10, 15)]
+    steps = [record(step=step) for step in (5, 10, 15)]
     assert "optimizer steps" in render(run(tmp_path, {"a": steps}), {}, [])
+
+
+def test_measurements_of_one_optimizer_step_are_drawn_at_their_global_step(tmp_path):
+    records = [record(step=0, global_step=place) for place in (0, 70, 210)]
+    text = render(run(tmp_path, {"a": records}), {}, [])
+    assert ">global_step<" in text and "optimizer steps" not in text
+    (points, _) = re.findall(r'class="line c0" points="([^"]*)"', text)
+    first, second, third = (float(pair.split(",")[0]) for pair in points.split())
+    assert first < second
+    assert second - first == pytest.approx((third - first) / 3, abs=0.2)
 
 
 def test_a_long_run_with_many_probes_stays_small(tmp_path, rng):

@@ -290,6 +290,7 @@ def test_records_go_on_for_users_of_backup_and_restore(tmp_path, rng, frequency,
     assert [(r.probe, r.step) for r in found.records] == [
         (r.probe, r.step) for r in expected.records
     ]
+    assert all(record.global_step == record.step for record in found.records)
     assert scalars(tmp_path / "killed") == scalars(tmp_path / "whole")
 
 

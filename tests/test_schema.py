@@ -156,7 +156,9 @@ ARRAYS = st.sampled_from(
         np.zeros((8, 8), complex),
     ]
 )
-NAMES = ("epoch", "step", "mean", "correlation", "eigenvalues", "dead", "duplicates")
+NAMES = (
+    *("epoch", "step", "global_step", "mean", "correlation", "eigenvalues", "dead", "duplicates"),
+)
 
 
 @MANY

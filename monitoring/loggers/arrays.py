@@ -17,11 +17,11 @@ MAX_BYTES = 64 * 2**20  # most bytes kept of each probe, besides its first and l
 class ArraysLogger:
     """Keeps each probe's first, last and every k-th snapshot, with k growing as the run does.
 
-    A file PROBE-STEP.npz holds `mean`, `eigenvalues`, `correlation` (float32), `dead`
+    A file PROBE-GLOBALSTEP.npz holds `mean`, `eigenvalues`, `correlation` (float32), `dead`
     (numbers of channels), `duplicates` (rows of channel, first of its group, sign), `epoch`,
-    `step`, and `number`, which counts the snapshots of the probe; `numpy.load` reads it without
-    pickle. Characters of a probe's name other than letters, digits and "_.-~" are escaped as in
-    a URL, "/" as %2F.
+    `step`, `global_step`, and `number`, which counts the snapshots of the probe; `numpy.load`
+    reads it without pickle. Characters of a probe's name other than letters, digits and "_.-~"
+    are escaped as in a URL, "/" as %2F.
 
     Args:
         folder: Folder for the files; created at the first write.
@@ -37,7 +37,7 @@ class ArraysLogger:
         self._written: dict[str, int] = {}
         self._stride: dict[str, int] = {}
 
-    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+    def start(self, epoch: int, last_step: int, written: Mapping[str, int]) -> None:
         """Prepares for a training run that begins at `epoch`; see `FileLogger.start`."""
         if not epoch or not self._folder.is_dir():
             return
@@ -45,7 +45,7 @@ class ArraysLogger:
         for path in filter(is_snapshot, self._folder.iterdir()):
             name, at_step = path.stem.rsplit("-", 1)
             number = int(read_arrays(path, ["number"])["number"])
-            if int(at_step) > step:
+            if int(at_step) > last_step:
                 remove_file(path)
             else:
                 self._files.setdefault(unquote(name), {})[number] = path
@@ -56,7 +56,7 @@ class ArraysLogger:
             self._written[record.probe] = self._written.get(record.probe, 0) + 1
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{quote(snapshot.probe, safe='')}-{snapshot.step:08d}.npz"
+        path = self._folder / f"{quote(snapshot.probe, safe='')}-{snapshot.global_step:08d}.npz"
         duplicates = [(channel, *origin) for channel, origin in snapshot.duplicates.items()]
         with whole_file(path) as draft:
             np.savez(
@@ -64,6 +64,7 @@ class ArraysLogger:
                 allow_pickle=False,
                 epoch=snapshot.epoch,
                 step=snapshot.step,
+                global_step=snapshot.global_step,
                 number=self._written.get(snapshot.probe, 0),
                 mean=snapshot.mean,
                 eigenvalues=snapshot.eigenvalues,

@@ -89,15 +89,16 @@ class LogFolder:
             del self._files[TENSORBOARD]
             missing = f"{TENSORBOARD}/ (needs pip install tensorboard)"
             self._failures.add(TENSORBOARD, missing, final=True)
-        path, earlier = self._path / MONITOR_JSONL, []
+        path, earlier, last_step = self._path / MONITOR_JSONL, [], step
         if epoch and path.is_file():
             earlier = [record for record in read_records(path)[0] if record.epoch < epoch]
+            last_step = max((record.global_step for record in earlier), default=-1)
         if epoch:
             self._records = list(earlier)
         if self._writes:
             written = Counter(record.probe for record in earlier)
             for file in self._files.values():
-                file.logger.start(epoch, step, written)
+                file.logger.start(epoch, last_step, written)
                 file.begun = file.path.exists()
             if not epoch:
                 self.drop_windows()
@@ -204,5 +205,5 @@ class LogFolder:
         earlier = self._records[: len(self._records) - len(file.pending)]
         file.pending.extendleft((record, None) for record in reversed(earlier))
         if name in WITH_SNAPSHOTS and earlier:
-            lost = f"the {WITH_SNAPSHOTS[name]} of {file.path} until step {earlier[-1].step}"
+            lost = f"the {WITH_SNAPSHOTS[name]} of {file.path} until step {earlier[-1].global_step}"
             self._failures.add(f"removed {file.path}", f"{lost} (they were removed)")

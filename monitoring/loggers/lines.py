@@ -11,6 +11,8 @@ from pathlib import Path
 from ..records.files import AppendedFile, DamagedFileError, whole_file, whole_lines
 from ..records.record import COLUMNS, ProbeRecord, ProbeSnapshot
 
+ADDED = "global_step"  # the column that older files lack; there it was the step
+
 
 class _LinesLogger:
     """Appends whole lines to one file, never to that of another run."""
@@ -18,10 +20,11 @@ class _LinesLogger:
     def __init__(self, path: str | Path):
         self._file = AppendedFile(Path(path))
 
-    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+    def start(self, epoch: int, last_step: int, written: Mapping[str, int]) -> None:
         """Prepares for a training run that begins at `epoch`; see `FileLogger.start`.
 
-        Lines of that epoch and later ones are dropped, and so is a torn last line.
+        Lines of that epoch and later ones are dropped, and so is a torn last line. Those of an
+        older file, without `global_step`, get it.
         """
         if not epoch:
             self._refuse_others()
@@ -40,17 +43,17 @@ class _LinesLogger:
         """Yields the lines that stay when training continues at `epoch`."""
         for number, line in enumerate(whole_lines(self._file.path), start=1):
             try:
-                before = self._before(line, epoch)
+                kept = self._kept(line, epoch)
             except (ValueError, TypeError, LookupError) as error:
                 raise DamagedFileError(
                     f"{self._file.path}, line {number}, is not a record ({error}): the file is "
                     "damaged, or of another version. Remove that line to continue the run."
                 ) from None
-            if before:
-                yield line
+            if kept:
+                yield kept
 
-    def _before(self, line: str, epoch: int) -> bool:
-        """Returns whether a line is of an earlier epoch, or of none, like a header."""
+    def _kept(self, line: str, epoch: int) -> str:
+        """Returns a line of an earlier epoch, or a header, as it is now written; else ""."""
         raise NotImplementedError
 
     def _refuse_others(self) -> None:
@@ -86,9 +89,14 @@ class CsvLogger(_LinesLogger):
         header = _csv_line(COLUMNS) if self._file.empty() else ""
         self._append(header + _csv_line(list(asdict(record).values())))
 
-    def _before(self, line: str, epoch: int) -> bool:
+    def _kept(self, line: str, epoch: int) -> str:
         row = next(csv.reader([line]))
-        return row == list(COLUMNS) or int(row[COLUMNS.index("epoch")]) < epoch
+        if len(row) == len(COLUMNS) - 1:
+            step = row[COLUMNS.index("step")]
+            row.insert(COLUMNS.index(ADDED), ADDED if step == "step" else step)
+            line = _csv_line(row)
+        before = row == list(COLUMNS) or int(row[COLUMNS.index("epoch")]) < epoch
+        return line if before else ""
 
 
 class JsonLinesLogger(_LinesLogger):
@@ -104,8 +112,13 @@ class JsonLinesLogger(_LinesLogger):
         values = {name: _json_value(value) for name, value in asdict(record).items()}
         self._append(json.dumps(values, allow_nan=False) + "\n")
 
-    def _before(self, line: str, epoch: int) -> bool:
-        return int(json.loads(line)["epoch"]) < epoch
+    def _kept(self, line: str, epoch: int) -> str:
+        values = json.loads(line)
+        if ADDED not in values:
+            names = (name for name in COLUMNS if name == ADDED or name in values)
+            values = {name: values["step" if name == ADDED else name] for name in names}
+            line = json.dumps(values) + "\n"
+        return line if int(values["epoch"]) < epoch else ""
 
 
 def _csv_line(values: Sequence[object]) -> str:

@@ -25,12 +25,12 @@ class FileLogger(RecordLogger, Protocol):
     def write(self, record: ProbeRecord, snapshot: ProbeSnapshot | None) -> None:
         """Takes a record; without a snapshot, only what the record holds is written."""
 
-    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+    def start(self, epoch: int, last_step: int, written: Mapping[str, int]) -> None:
         """Prepares for a training run, and drops what it will write again.
 
         Args:
             epoch: Its first epoch, from 0.
-            step: Optimizer steps taken before.
+            last_step: Largest `global_step` of the earlier records; later ones are dropped.
             written: {probe: number of its earlier records}.
 
         Raises:

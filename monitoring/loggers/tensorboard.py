@@ -24,7 +24,8 @@ class TensorBoardLogger:
     """Writes a scalar for each defined metric, and images every k-th epoch.
 
     The images show the spectrum of the correlation and the correlation itself, with its channels
-    ordered so that duplicates stand together. The step of each event is the optimizer's.
+    ordered so that duplicates stand together. The step of each event is the record's
+    `global_step`.
 
     Args:
         folder: Folder for the events; created at the first write.
@@ -37,13 +38,13 @@ class TensorBoardLogger:
         self._file: AppendedFile | None = None
         self._purge: int | None = None
 
-    def start(self, epoch: int, step: int, written: Mapping[str, int]) -> None:
+    def start(self, epoch: int, last_step: int, written: Mapping[str, int]) -> None:
         """Prepares for a training run that begins at `epoch`; see `FileLogger.start`.
 
-        Events after `step` stay in their file; a mark in the next file has TensorBoard purge
+        Events after `last_step` stay in their file; a mark in the next file has TensorBoard purge
         them, as each later file does for the steps it holds again.
         """
-        self._purge = step + 1 if epoch and self._folder.is_dir() else None
+        self._purge = last_step + 1 if epoch and self._folder.is_dir() else None
 
     def removed(self) -> bool:
         """Returns whether the folder or the open file no longer exists."""
@@ -73,7 +74,7 @@ class TensorBoardLogger:
                     encoded_image_string=_png(picture),
                 )
                 values.append(Summary.Value(tag=f"{tag}/{name}", image=image))
-        self._add(Summary(value=values), record.step)
+        self._add(Summary(value=values), record.global_step)
 
     def close(self) -> None:
         """Closes the file; a later write begins another one in the same folder."""

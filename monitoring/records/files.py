@@ -116,12 +116,15 @@ class AppendedFile:
             self._file = None
 
 
-def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: Path, names: Sequence[str] | None = None, *, optional: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """Reads an .npz file without pickle.
 
     Args:
         path: The file.
         names: Which arrays to read. Defaults to None: all.
+        optional: Which arrays to read besides `names`, if they are there. Defaults to none.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -129,7 +132,10 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in (archive.files if names is None else names)}
+            if names is None:
+                return {name: archive[name] for name in archive.files}
+            present = [name for name in optional if name in archive.files]
+            return {name: archive[name] for name in (*names, *present)}
     except FileNotFoundError:
         raise
     except UNREADABLE as error:

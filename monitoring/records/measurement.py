@@ -55,9 +55,10 @@ class Measurement:
         probe: Name of the layer.
         source: "images" or "batches".
         epoch: Epoch index.
-        step: Optimizer steps so far.
+        step: Steps of the model's optimizer so far.
         drift_share: Fraction of the trace that lies between batches; nan for images.
         seconds: This probe's part of the time for which training waited.
+        global_step: Grows with every measurement of a training run; None: as `step`.
         redundancy: The redundancy of `grouped`.
     """
 
@@ -68,6 +69,7 @@ class Measurement:
     step: int
     drift_share: float = math.nan
     seconds: float = 0.0
+    global_step: int | None = None
 
     def __post_init__(self) -> None:
         """Computes the redundancy."""
@@ -85,6 +87,7 @@ def summarise(
     """
     grouped, redundancy = measurement.grouped, measurement.redundancy
     probe, epoch, step = measurement.probe, measurement.epoch, measurement.step
+    global_step = step if measurement.global_step is None else measurement.global_step
     total, plugin, estimate = redundancy
     structure = channel_structure(total, eigvalsh=eigvalsh)
     metrics = structure_metrics(structure, total.count, eigvalsh=eigvalsh)
@@ -105,6 +108,7 @@ def summarise(
         source=measurement.source,
         epoch=epoch,
         step=step,
+        global_step=global_step,
         images=grouped.units,
         samples=total.count,
         channels=total.channels,
@@ -114,7 +118,8 @@ def summarise(
         seconds=measurement.seconds,
         **(asdict(metrics) | intervals),
     )
-    snapshot = ProbeSnapshot(probe, epoch, step, total.mean, *_snapshot_arrays(structure, total))
+    arrays = _snapshot_arrays(structure, total)
+    snapshot = ProbeSnapshot(probe, epoch, step, global_step, total.mean, *arrays)
     return record, snapshot
 
 

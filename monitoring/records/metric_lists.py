@@ -21,7 +21,7 @@ def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict[str, Any]:
 
     Args:
         records: Records in the order of their measurements.
-        unit: Which field to list as steps, "epoch" or "step".
+        unit: Which field to list as steps, "epoch" or "global_step".
 
     Returns:
         {"steps", "redundancy", "correlation", "condition_number", "trace": over all probes,
@@ -39,7 +39,8 @@ def metric_lists(records: Sequence[ProbeRecord], unit: str) -> dict[str, Any]:
         ]
         for name in LISTED
     }
-    steps = list(dict.fromkeys(getattr(record, unit) for record in records))
+    # Every measurement has one record of each probe; those of the first one count them.
+    steps = [getattr(record, unit) for record in records if record.probe == records[0].probe]
     return {"steps": steps, **overall, "probes": probes}
 
 

@@ -21,7 +21,10 @@ class ProbeRecord:
         probe: Name of the layer.
         source: "images" (fixed images in inference mode) or "batches" (training batches).
         epoch: Epoch index, from 0; -1 before the first step.
-        step: Optimizer steps so far.
+        step: Steps of the model's optimizer so far; 0 if the model has none.
+        global_step: Grows with every measurement: `step` or, where that has not passed the
+            previous measurement's `global_step`, one more than that. All probes of a measurement
+            share it.
         images: Images measured; with source "batches", training batches.
         samples: Spatial positions measured in all of them.
         channels: Channels of the layer.
@@ -43,6 +46,7 @@ class ProbeRecord:
     source: str
     epoch: int
     step: int
+    global_step: int
     images: int
     samples: int
     channels: int
@@ -69,7 +73,7 @@ class ProbeRecord:
 
 COLUMNS = tuple(field.name for field in fields(ProbeRecord))
 NOT_METRICS = (
-    *("probe", "source", "epoch", "step", "images", "samples", "channels"),
+    *("probe", "source", "epoch", "step", "global_step", "images", "samples", "channels"),
     *("redundancy_plugin", "verdict", "seconds"),
 )
 METRIC_COLUMNS = tuple(name for name in COLUMNS if name not in NOT_METRICS)
@@ -82,7 +86,8 @@ class ProbeSnapshot:
     Attributes:
         probe: Name of the layer.
         epoch: Epoch index, from 0.
-        step: Optimizer steps so far.
+        step: Steps of the model's optimizer so far.
+        global_step: That of the record.
         mean: Mean of each channel, (channels,).
         correlation: (channels, channels); nan in the rows and columns of dead channels.
         eigenvalues: Eigenvalues of the correlation of the live channels, descending.
@@ -93,6 +98,7 @@ class ProbeSnapshot:
     probe: str
     epoch: int
     step: int
+    global_step: int
     mean: np.ndarray
     correlation: np.ndarray
     eigenvalues: np.ndarray

@@ -16,7 +16,7 @@ SPECIAL = {None: math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 TORN = "its last line is torn and was left out"
 TYPES: Mapping[str, Value] = {field.name: NUMBER for field in fields(ProbeRecord)} | {
     **dict.fromkeys(("probe", "source", "verdict"), TEXT),
-    **dict.fromkeys(("epoch", "step", "images", "samples"), INTEGER),
+    **dict.fromkeys(("epoch", "step", "global_step", "images", "samples"), INTEGER),
     "channels": WIDTH,
 }
 
@@ -130,7 +130,7 @@ class RecordLines:
 
 
 def parse_record(line: str) -> ProbeRecord:
-    """Parses one line of monitor.jsonl.
+    """Parses one line of monitor.jsonl; an older one has its `step` as its `global_step`.
 
     Raises:
         ValueError: The line is not a record.
@@ -143,6 +143,8 @@ def parse_record(line: str) -> ProbeRecord:
         raise ValueError("nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError(f"not an object but a {type(values).__name__}")
+    if "step" in values:
+        values.setdefault("global_step", values["step"])
     if values.keys() != TYPES.keys():
         wrong = sorted(TYPES.keys() ^ values.keys())
         raise ValueError(f"missing or unknown: {', '.join(wrong)}")

@@ -10,6 +10,7 @@ from .record import ProbeSnapshot
 from .run_files import ARRAYS
 
 NAMES = ("epoch", "step", "mean", "correlation", "eigenvalues", "dead", "duplicates")
+GLOBAL_STEP = "global_step"  # which older files lack
 ROUNDING = 1e-3  # by which a correlation may exceed 1
 
 
@@ -40,7 +41,8 @@ def read_snapshot(path: Path) -> ProbeSnapshot:
     Raises:
         DamagedFileError: The file is damaged, or its arrays are not those of a snapshot.
     """
-    arrays = read_arrays(path, NAMES)
+    arrays = read_arrays(path, NAMES, optional=(GLOBAL_STEP,))
+    arrays.setdefault(GLOBAL_STEP, arrays["step"])
     problem = _problem(arrays)
     if problem:
         raise DamagedFileError(f"{path} is not a snapshot of a probe: {problem}")
@@ -48,6 +50,7 @@ def read_snapshot(path: Path) -> ProbeSnapshot:
         probe=_probe(path),
         epoch=int(arrays["epoch"]),
         step=int(arrays["step"]),
+        global_step=int(arrays[GLOBAL_STEP]),
         mean=arrays["mean"],
         correlation=arrays["correlation"],
         eigenvalues=arrays["eigenvalues"],
@@ -65,7 +68,7 @@ def _probe(path: Path) -> str:
 def _problem(arrays: dict[str, np.ndarray]) -> str:
     """Describes what is wrong with the arrays of a snapshot; empty where nothing is."""
     expected = {
-        **dict.fromkeys(("epoch", "step"), (0, "iu")),
+        **dict.fromkeys(("epoch", "step", GLOBAL_STEP), (0, "iu")),
         **dict.fromkeys(("mean", "eigenvalues"), (1, "f")),
         "dead": (1, "iu"),
         "correlation": (2, "f"),

@@ -24,6 +24,7 @@ def overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, st
     """Returns (anchor, heading, figure) over epochs; over steps if epochs were subdivided."""
     epochs = [record.epoch for record in next(iter(records.values()))]
     by_step = len(set(epochs)) < len(epochs)
+    own_count = any(r.global_step != r.step for history in records.values() for r in history)
 
     def lines(value: str, low: str, high: str, as_fraction: bool) -> list[Series]:
         series = []
@@ -35,13 +36,14 @@ def overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, st
                 ]
                 for field in (value, low, high)
             ]
-            along = [record.step if by_step else record.epoch + 1 for record in history]
+            along = [record.global_step if by_step else record.epoch + 1 for record in history]
             series.append(Series(short(name), along, *columns))
         return series
 
     redundancy = lines("redundancy_score", "redundancy_low", "redundancy_high", False)
     rank = lines("effective_rank", "effective_rank_low", "effective_rank_high", True)
-    label = "optimizer steps" if by_step else "epochs trained"
+    steps = "global_step" if own_count else "optimizer steps"
+    label = steps if by_step else "epochs trained"
     return [
         (
             "redundancy",
