@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from .copies import copied
 from .cost import MonitoringCost
 from .loggers.protocol import RecordLogger
 from .measuring import Measurer
@@ -102,6 +103,7 @@ class NASMonitorCallback(MonitorQueries, keras.callbacks.Callback):
         self._last: dict[str, float] = {}  # the redundancy last measured in this epoch
 
     check_order = staticmethod(check_order)
+    __deepcopy__ = copied
 
     @property
     def async_safe(self) -> bool:

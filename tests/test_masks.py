@@ -10,7 +10,8 @@ from PIL import Image
 from train import train
 from training.config import read_config
 from training.images import read_split, read_splits
-from training.masks import IGNORED, mask_options, read_mask
+from training.mask_options import mask_options
+from training.masks import IGNORED, read_mask
 
 COUNT = 5  # of each kind; 70 in the long lane, 2,030 in all
 SOFT = ("antialiased", "blurred", "enlarged", "jpeg", "jpeg in colour", "png of a jpeg")

@@ -14,7 +14,7 @@ from monitoring.records.run_files import ADVISED, checked_folder, expanded
 from monitoring.report.advise import advise as advise_run
 from monitoring.report.analyze import analyze as analyze_model
 from training.images import Split
-from training.masks import Colour, mask_options
+from training.mask_options import Colour, mask_options
 from training.model_files import load_model, without_structure
 from training.model_images import image_shape, output_shape, preprocessing, read_model_images
 from training.output_kind import last_activation, output_kind

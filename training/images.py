@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from training.masks import IGNORED, Colour, MaskOptions, mask_options, read_mask
+from training.mask_options import Colour, MaskOptions, mask_options
+from training.masks import IGNORED, read_mask
 from training.pictures import open_picture
 
 SPLITS = ("train", "val", "test")

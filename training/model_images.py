@@ -10,7 +10,7 @@ import numpy as np
 from monitoring.analysis.single_output import single_output
 from training.data import scale
 from training.images import Split, read_images, read_split
-from training.masks import MaskOptions
+from training.mask_options import MaskOptions
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 BOLD_ENDS = "\x1b[0m"  # in Keras' messages

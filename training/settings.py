@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from monitoring.records.run_files import checked_folder
-from training.masks import MaskOptions, mask_options, mask_values
+from training.mask_options import MaskOptions, mask_options, mask_values
 
 
 def _number(value: Any) -> Any:

@@ -48,7 +48,7 @@ def _rebuilt(dataset: Any) -> Any:
                 node.input[number] = name
         variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
         return tf.data.experimental.from_variant(variant, dataset.element_spec)
-    except Exception as error:  # of many kinds, by what the dataset holds
+    except (tf.errors.OpError, ValueError) as error:  # ValueError: over 2 GB
         raise ValueError(
             "monitor_data shuffles, which would change the order of training if it reads the same "
             "dataset, and it cannot be read without. Give it without `shuffle`"
