@@ -19,21 +19,21 @@ class MonitoringCost:
         self.seconds = 0.0
         self._measurer: Measurer | None = None
         self._began = self._total = 0.0
-        self._first_step = 0
-        self._taps: tuple[TrainStepTap, int] | None = None  # and the steps that it has seen
+        self._tap: TrainStepTap | None = None
+        self._batches = 0  # that it has seen
         self._estimate: float | None = None
 
     def begin(self, measurer: Measurer) -> None:
         """Starts a training run."""
-        self.seconds, self._taps, self._estimate = 0.0, None, None
-        self._measurer, self._first_step = measurer, measurer.step
+        self.seconds, self._tap, self._estimate = 0.0, None, None
+        self._measurer = measurer
         self._began = time.perf_counter()
 
     def end(self) -> None:
         """Ends the training run before the monitor lets go of the model."""
         measurer, self._measurer = self._measurer, None
         if measurer is not None and measurer.tap is not None and measurer.tap.accumulate:
-            self._taps = measurer.tap, measurer.step - self._first_step
+            self._tap, self._batches = measurer.tap, measurer.tap.batches()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -50,11 +50,10 @@ class MonitoringCost:
         Returns:
             Seconds; 0 if none were taken there.
         """
-        if self._taps is None:
+        if self._tap is None:
             return 0.0
         if self._estimate is None:
-            tap, steps = self._taps
-            self._estimate = tap.step_seconds() * steps
+            self._estimate = self._tap.step_seconds() * self._batches
         return self._estimate
 
     def summary(self) -> str:

@@ -269,6 +269,32 @@ def test_warmup_grows_linearly():
     np.testing.assert_allclose(history[20:], score, rtol=1e-4)
 
 
+def test_steps_of_an_own_optimizer_are_counted():
+    class Own(keras.Model):
+        def train_step(self, data):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(data[0]) - data[1]) ** 2)
+            for variable, gradient in zip(
+                self.trainable_variables, tape.gradient(loss, self.trainable_variables), strict=True
+            ):
+                variable.assign(variable - 0.1 * gradient)
+            return {"loss": loss}
+
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(1)(keras.layers.Dense(3, name="wide")(inputs))
+    model = Own(inputs, outputs)
+    model.compile()
+    x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    monitor = NASMonitorCallback(probe_layers=["wide"], loggers=[])
+    taps = []
+    watch_end = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: taps.append(monitor._measurer.tap.batches())
+    )
+    model.fit(x, x[:, :1], batch_size=8, epochs=3, verbose=0, callbacks=[monitor, watch_end])
+    assert taps == [5, 10, 15]
+    assert monitor.step_seconds() > 0
+
+
 def test_what_monitoring_took_is_said_and_estimated(capsys):
     model, monitor = scaling(), NASMonitorCallback()
     assert monitor.step_seconds() == 0

@@ -30,12 +30,13 @@ class Accumulator:
         channels: Number of channels.
         dtype: Dtype of the layer's outputs.
         batch_samples: Mean number of samples in a batch of the window last read.
+        taken: Batches of the windows taken; less those of a window that was restored.
     """
 
     def __init__(self, channels: int, dtype: str):
         import tensorflow as tf
 
-        self.channels, self.dtype, self.batch_samples = channels, dtype, 0
+        self.channels, self.dtype, self.batch_samples, self.taken = channels, dtype, 0, 0
         self._size = group_count(channels)
         groups = CovarianceState.empty(channels, (self._size,))._asdict()
         shapes = {name: part.shape for name, part in groups.items()}
@@ -118,12 +119,14 @@ class Accumulator:
         """
         for name, variable in self._variables.items():
             variable.assign(np.broadcast_to(state[name], variable.shape))
+        self.taken = -self.batches()
 
     def take(self) -> tuple[GroupedCovariance, float]:
         """Returns the window as `read` does, and empties it."""
         import tensorflow as tf
 
         window = self.read()
+        self.taken += self.batches()
         for variable in self._variables.values():
             variable.assign(tf.zeros_like(variable))
         return window

@@ -100,6 +100,10 @@ class TrainStepTap:
         """Returns the window so far and leaves it open."""
         return {name: acc.read() for name, acc in self._accumulators.items() if acc.batches()}
 
+    def batches(self) -> int:
+        """Returns how many training batches the tap has seen, in all of its windows."""
+        return max((acc.taken + acc.batches() for acc in self._accumulators.values()), default=0)
+
     def state(self) -> dict[str, np.ndarray]:
         """Returns the open window as arrays for `restore`; empty if it holds no batch."""
         return {
@@ -202,7 +206,6 @@ class TrainStepTap:
         self, original: TrainStep, data: Any, outputs: Mapping[str, list[Tensor]]
     ) -> dict[str, Tensor]:
         """Runs the step with the penalty added to its loss, and its value to the logs."""
-        model = self.watched.model
         values: list[Tensor] = []
 
         def add_penalty(compute_loss: Method, *args: Any, **kwargs: Any) -> Tensor:
@@ -212,11 +215,11 @@ class TrainStepTap:
             values.append(ops.cast(self._current_weight() * mean, loss.dtype))
             return loss + values[-1]
 
-        with Patch(model, "compute_loss", add_penalty):
+        with Patch(self.watched.model, "compute_loss", add_penalty):
             logs = original(data)
         if not values:
             raise ValueError(
-                f"The training step of model '{model.name}' does not call `compute_loss`: "
+                f"The training step of '{self.watched.model.name}' does not call `compute_loss`: "
                 "redundancy_weight has no loss to add to."
             )
         return {**logs, "redundancy_penalty": self._mean_penalty(values[-1])}
