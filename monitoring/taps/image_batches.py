@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ..statistics.types import Images
+from .recording import symbolic_outputs
 
 BATCH_SIZE = 32
 UNKNOWN_BATCHES = 100_000  # batches after which images of unknown number are taken for endless
@@ -17,14 +18,29 @@ def fixed_batch_size(model: keras.Model) -> int | None:
     """Returns the only batch size that a model takes; None if it takes any.
 
     Example:
-        >>> model = keras.Sequential([keras.Input(batch_shape=(16, 4)), keras.layers.Dense(2)])
-        >>> fixed_batch_size(model)
+        >>> inputs = keras.Input(batch_shape=(16, 4))
+        >>> fixed_batch_size(keras.Model(inputs, keras.layers.Dense(2)(inputs)))
         16
     """
     for tensor in getattr(model, "inputs", None) or ():
         if tensor.shape and tensor.shape[0]:
-            return int(tensor.shape[0])
+            size = int(tensor.shape[0])
+            return None if _takes_other_sizes(model, size) else size
     return None
+
+
+def _takes_other_sizes(model: keras.Model, size: int) -> bool:
+    """Returns whether the size is only that of the batch by which a Sequential model was built."""
+    if not isinstance(model, keras.Sequential):
+        return False
+    larger = keras.tree.map_structure(
+        lambda tensor: keras.KerasTensor((size + 1, *tensor.shape[1:]), tensor.dtype), model.inputs
+    )
+    try:
+        symbolic_outputs(model, {}, larger[0], training=False)
+    except Exception:  # of many kinds, by the layer that has one size
+        return False
+    return True
 
 
 def image_batches(

@@ -1,6 +1,7 @@
 """Runs a model and leaves every variable as it was, whatever the model does in inference mode."""
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -28,12 +29,12 @@ def kept_generators() -> Iterator[None]:
 
 @contextmanager
 def kept_variables(model: keras.Model) -> Iterator[None]:
-    """Gives every variable of a model that is not trainable its value back, and Keras' own seed.
+    """Gives every variable of a model its value back, and Keras' own seed.
 
     For other backends than TensorFlow, and for models that run eagerly; `KeptStateFunction` knows
     exactly which variables a compiled model writes.
     """
-    saved = [(variable, keras.ops.copy(variable.value)) for variable in _state_of(model)]
+    saved = [(variable, keras.ops.copy(variable)) for variable in _state_of(model)]
     try:
         yield
     finally:
@@ -41,10 +42,28 @@ def kept_variables(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-def _state_of(model: keras.Model) -> list[keras.Variable]:
-    variables = [variable for variable in model.variables if not variable.trainable]
+def _state_of(model: keras.Model) -> list[Any]:
+    """Returns the variables that a forward pass may write; on JAX these are never trainable."""
     seed = get_global_attribute("global_seed_generator")  # of random operations without a seed
-    return variables if seed is None else [*variables, seed.state]
+    found = [*model.variables, *([] if seed is None else [seed.state])]
+    for layer in model._flatten_layers():  # the states of recurrent layers, and TensorFlow's own
+        found += [leaf for leaf in _leaves(vars(layer)) if _is_variable(leaf)]
+    on_jax = keras.backend.backend() == "jax"
+    return [v for v in {id(v): v for v in found}.values() if not (on_jax and v.trainable)]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _is_variable(value: Any) -> bool:
+    tensorflow = sys.modules.get("tensorflow")
+    is_tensorflow = tensorflow is not None and isinstance(value, tensorflow.Variable)
+    return is_tensorflow or isinstance(value, keras.Variable)
 
 
 class KeptStateFunction:

@@ -8,8 +8,10 @@ from typing import Any
 
 import keras
 from keras import backend
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from ..statistics.types import Images, Tensor
+from .masks import keras_mask
 from .patching import Method, Patch, Wrapper
 
 
@@ -17,10 +19,18 @@ class Calls(list[Tensor]):
     """The outputs of a layer's calls in one forward pass.
 
     Attributes:
-        reason: Why there are none, if there are none.
+        reason: Why there are none, if there are none, or not all of them.
+        masks: The mask that Keras attached to each output at the end of the call, or None. Layers
+            that use a tensor later may take its mask away, as attention does.
+        incomplete: Whether the layer was also called where its outputs cannot be taken.
     """
 
     reason = "is never called"
+    incomplete = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[Tensor | None] = []
 
 
 @contextmanager
@@ -47,19 +57,32 @@ def recorded_outputs(
             output = original_call(*args, **kwargs)
             if _place() != place:
                 calls.reason = (
-                    "is only called inside a loop, or a function that is compiled by itself, "
+                    "is called inside a loop, or a function that is compiled by itself, "
                     "where its outputs cannot be taken: watch the layer around it"
                 )
+                # Keras calls a layer on shapes as well, and replicas have threads of their own.
+                own_thread = threading.get_ident() == place[0]
+                calls.incomplete |= own_thread and not in_symbolic_scope()
             elif not _is_recomputation():
                 calls.append(output)
+                calls.masks.append(keras_mask(output))
             return output
 
         return record_output
+
+    def mask_recorder(calls: Calls) -> Wrapper:
+        def record_mask(original: Method, inputs: Any, output: Any, previous: Any) -> None:
+            original(inputs, output, previous)
+            if calls and _place() == place and not _is_recomputation():
+                calls.masks[-1] = keras_mask(output)
+
+        return record_mask
 
     with ExitStack() as patches:
         for name, layer in layers.items():
             calls = outputs[name] = Calls()
             patches.enter_context(Patch(layer, _call_method(layer), recorder(calls)))
+            patches.enter_context(Patch(layer, "_set_mask_metadata", mask_recorder(calls)))
         yield outputs
 
 

@@ -46,9 +46,20 @@ def arrange_samples(
         {name: samples}; the outputs of several calls are joined.
     """
     return {
-        name: _joined([_arrange_call(output, units, channel_axis, limit) for output in calls])
+        name: _joined(
+            [
+                _arrange_call(output, mask, units, channel_axis, limit)
+                for output, mask in zip(calls, _masks(calls), strict=True)
+            ]
+        )
         for name, calls in outputs.items()
     }
+
+
+def _masks(calls: Sequence[Tensor]) -> Sequence[Tensor | None]:
+    """Returns the masks of a layer's outputs: as recorded, or as they are now."""
+    recorded: Sequence[Tensor | None] | None = getattr(calls, "masks", None)
+    return [keras_mask(output) for output in calls] if recorded is None else recorded
 
 
 def _joined(parts: Sequence[Samples]) -> Samples:
@@ -74,9 +85,9 @@ def find_problem(
         channel_axis: Axis of the channels.
         units: Number of images in the batch. Defaults to None: not checked.
     """
-    if not calls:
+    if not calls or getattr(calls, "incomplete", False):
         return getattr(calls, "reason", "is never called")
-    for output in calls:
+    for output, mask in zip(calls, _masks(calls), strict=True):
         if not (ops.is_tensor(output) or backend.is_keras_tensor(output)):
             return f"returns a {type(output).__name__}, not one tensor"
         shape = tuple(output.shape)
@@ -86,7 +97,6 @@ def find_problem(
             return f"returns {backend.standardize_dtype(output.dtype)}, not real numbers"
         if units is not None and shape[0] is not None and shape[0] != units:
             return f"returns shape {shape} for {units} images: its first axis is not the batch"
-        mask = keras_mask(output)
         if mask is not None and len(mask.shape) >= len(shape):
             return f"has a mask of shape {tuple(mask.shape)}, which is not one for each position"
     if len({output.shape[channel_axis] for output in calls}) > 1:
@@ -112,9 +122,12 @@ def position_step(spatial: Sequence[int], limit: int) -> int:
 
 
 def _arrange_call(
-    output: Tensor, units: Tensor | None, channel_axis: int, limit: int | None
+    output: Tensor,
+    mask: Tensor | None,
+    units: Tensor | None,
+    channel_axis: int,
+    limit: int | None,
 ) -> Samples:
-    mask = keras_mask(output)
     if channel_axis != -1:
         output = ops.moveaxis(output, channel_axis, -1)
     channels = output.shape[-1]
