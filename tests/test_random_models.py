@@ -397,7 +397,11 @@ def check_batches(seed: int) -> None:
     model.compile(rate, losses, run_eagerly=model.run_eagerly)
     batches = [cut(x, start, start + size) for start in range(0, count, size)]
     reference = Reference(drawn, batches, training=True)
-    good = {path: one for path, one in drawn.paths.items() if not reference.problem(one)}
+    good = {
+        path: layer
+        for path, layer in drawn.paths.items()
+        if not reference.problem(layer) and id(layer) not in drawn.unseen
+    }
     chosen = choose(good, np.random.default_rng(seed), 3)
     if not chosen:
         return

@@ -148,9 +148,13 @@ class Watched:
         }
         if any(problems[name] and not calls for name, calls in outputs.items()):
             layers = {self.model.name: self.model, **layer_paths(self.model)}
-            for compiled in (path for path, layer in layers.items() if compiled_call(layer)):
-                why = f"is called inside '{compiled}', whose call has the decorator tf.function"
-                problems |= {name: why for name, calls in outputs.items() if not calls}
+            for path, compiled in layers.items():
+                if not compiled_call(compiled):
+                    continue
+                why = f"is called inside '{path}', whose call has the decorator tf.function"
+                inside = set(map(id, compiled._flatten_layers()))
+                uncalled = [name for name, calls in outputs.items() if not calls]
+                problems |= {name: why for name in uncalled if id(self.layers[name]) in inside}
         if any(problems.values()):
             listed = "; ".join(f"'{name}' {why}" for name, why in problems.items() if why)
             raise ValueError(
