@@ -62,6 +62,7 @@ def compared(name: str, model: keras.Model, images, inputs=None) -> str:
     inputs = images if inputs is None else inputs
     paths = layer_paths(model)
     outputs = symbolic_outputs(model, paths, inputs, training=False)
+    assert outputs is not None, f"{name} cannot run on shapes"
     problems = {path: find_problem(calls, -1) for path, calls in outputs.items()}
     possible = [path for path, problem in problems.items() if problem is None]
     reasons = Counter(re.sub(r"\(.*\)", "(...)", why) for why in problems.values() if why)

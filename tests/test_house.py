@@ -77,7 +77,10 @@ FORBIDDEN = {
         r"Namespace",
         {"models/__main__.py", "monitoring/__main__.py", "training/export/__main__.py", "train.py"},
     ),
-    "catches everything": (r"except( Exception| BaseException)?( as \w+)?:", set()),
+    "catches everything": (
+        r"except( Exception| BaseException)?( as \w+)?:",
+        {"monitoring/taps/recording.py"},  # what anybody's layers raise when run on shapes
+    ),
 }
 
 

@@ -80,11 +80,9 @@ class Watched:
             ValueError: A layer is not called, or returns something other than one tensor
                 (batch, ..., channels).
         """
-        try:
-            outputs = symbolic_outputs(self.model, self.layers, inputs, training=training)
-        except Exception:  # some layers cannot run on shapes; `samples` checks what they return
-            return
-        self._raise_problems(outputs, units, inputs)
+        outputs = symbolic_outputs(self.model, self.layers, inputs, training=training)
+        if outputs is not None:  # else `samples` checks what the layers return
+            self._raise_problems(outputs, units, inputs)
 
     def samples(
         self,
@@ -165,10 +163,11 @@ class Watched:
     def _list_watchable(self, inputs: Images | None = None) -> str:
         """Lists the layers that a forward pass finds measurable; all, if none can be run."""
         paths = layer_paths(self.model)
-        try:
-            inputs = _symbolic_inputs(self.model) if inputs is None else inputs
+        inputs = _symbolic_inputs(self.model) if inputs is None else inputs
+        outputs = None
+        if inputs is not None:
             outputs = symbolic_outputs(self.model, paths, inputs, training=False)
-        except Exception:  # some layers cannot run on shapes, whatever they raise
+        if outputs is None:
             return f"Its layers: {', '.join(paths)}."
         watchable = [
             p for p, calls in outputs.items() if not find_problem(calls, self.channel_axis)
@@ -177,11 +176,12 @@ class Watched:
 
 
 def _symbolic_inputs(model: keras.Model) -> Images:
-    """Returns the inputs that a model was built with, as Keras tensors."""
-    try:
-        return model.input
-    except AttributeError:  # a Sequential model that has not been called
-        return model.inputs[0]
+    """Returns the inputs that a model was built with, as Keras tensors; None if it was not."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return None
+    # A Sequential model has no `input` before it is called.
+    return inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def batch_size(inputs: Images) -> Tensor:
