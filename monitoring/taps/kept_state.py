@@ -82,6 +82,7 @@ class KeptStateFunction:
 
         self._function = tf.function(function, reduce_retracing=True)
         self._saved: dict[int, tuple[Any, Any]] = {}  # {id of a variable's handle: it, its value}
+        self._written: dict[Any, list[Any]] = {}  # {traced function: handles that it may write}
 
     def __call__(self, batch: Images) -> Any:
         """Runs the function, once the variables that it may write are saved."""
@@ -89,8 +90,11 @@ class KeptStateFunction:
 
         batch = keras.tree.map_structure(tf.convert_to_tensor, batch)
         concrete = self._function.get_concrete_function(batch)
-        for handle, inner in concrete.graph.captures:
-            if id(handle) not in self._saved and _may_be_written(handle, inner):
+        if concrete not in self._written:
+            captures = concrete.graph.captures
+            self._written[concrete] = [h for h, inner in captures if _may_be_written(h, inner)]
+        for handle in self._written[concrete]:
+            if id(handle) not in self._saved:
                 self._saved[id(handle)] = handle, _value(handle)
         return self._function(batch)
 
