@@ -201,6 +201,10 @@ def _palette(rng):
     return Drawn(indexed)
 
 
+def _as_jpeg(rng, drawn):
+    return Drawn(drawn.picture, kind="JPEG", options=_quality(rng))
+
+
 def _other_grey(rng):
     return Drawn(shapes(rng, [int(rng.integers(40, 216))], 3))
 
@@ -214,6 +218,9 @@ MORE_THAN_TWO: dict[str, Callable] = {
     "three greys": _three_greys,
     "three soft greys": _three_soft_greys,
     "three greys in a jpeg": lambda rng: _three_greys(rng, kind="JPEG", options=_quality(rng)),
+    "class numbers in a jpeg": lambda rng: _as_jpeg(rng, _class_numbers(rng)),
+    "class numbers and void in a jpeg": lambda rng: _as_jpeg(rng, _class_numbers(rng, 255)),
+    "outlined class numbers in a jpeg": lambda rng: _as_jpeg(rng, _outlined(rng)),
     "colours": _colours,
     "colours of one luma": lambda rng: _colours(rng, (255, 0, 0), (0, 130, 0)),
     "colours in a jpeg": lambda rng: _colours(

@@ -13,7 +13,7 @@ from training.images import read_split, read_splits
 from training.mask_options import mask_options
 from training.masks import IGNORED, read_mask
 
-COUNT = 5  # of each kind; 70 in the long lane, 2,030 in all
+COUNT = 5  # of each kind; 70 in the long lane, 2,240 in all
 SOFT = ("antialiased", "blurred", "enlarged", "jpeg", "jpeg in colour", "png of a jpeg")
 REFUSED = 0.05  # fraction of soft masks that may be refused, as a third grey may be in them
 LOSSY = 0.03  # fraction of the pixels that JPEG may move over the border

@@ -86,21 +86,29 @@ def _soft(values: np.ndarray, distinct: np.ndarray, lossy: bool) -> TwoClasses |
         return None
     count = np.bincount(values.ravel(), minlength=256)
     black, white = int(count[: DARK + 1].argmax()), BRIGHT + int(count[BRIGHT:].argmax())
-    rounded = black <= ROUNDED and (lossy or len(distinct) > FEW)
-    if _has_void(black, white) and not rounded:
+    noisy = lossy or len(distinct) > FEW
+    if _has_void(black, white) and not (noisy and black <= ROUNDED):
         return None
     others = (values != black) & (values != white)
     at_border = near(dark, BLOCK) & near(bright, BLOCK)
     areas = others & _flat_values(values)[values]
-    if lossy or len(distinct) > FEW:
+    if noisy:
         areas &= ~(((values <= ROUNDED) | (values >= 255 - ROUNDED)) & near(at_border, BLOCK // 2))
     if areas.any() and not _is_noise(values, areas, others, at_border):
         return None
     middle = ~dark & ~bright
     reach = max(4, max(values.shape) // 32)
     along_border = near(dark, reach) & near(bright, reach)
-    span = _highest(values) - _lowest(values)
-    level = middle & (span < LEVEL)
+    lowest, highest = _lowest(values), _highest(values)
+    # Noise around black is cut off at black, so that an area of it comes down to black.
+    raised = (lowest > black + ROUNDED) & (highest <= DARK)
+    lowered = (highest < white - ROUNDED) & (lowest >= BRIGHT)
+    if (raised | lowered).sum() > STRAY * others.sum():
+        return None
+    # White lines alone may be the border between classes, as PASCAL VOC draws it.
+    if noisy and (lowest > 127).sum() <= STRAY * (values > 127).sum():
+        return None
+    level = middle & (highest - lowest < LEVEL)
     if level.sum() > STRAY * middle.sum() or (middle & ~along_border).sum() > TIPS * middle.sum():
         return None
     for end in (dark, bright):
@@ -109,7 +117,7 @@ def _soft(values: np.ndarray, distinct: np.ndarray, lossy: bool) -> TwoClasses |
             return None
     if (others & ~middle & ~at_border).sum() > REST * others.sum():
         return None
-    if len(distinct) <= FEW and not lossy and not _between(values, distinct, black, white):
+    if not noisy and not _between(values, distinct, black, white):
         return None
     return TwoClasses(values > 127, black, 255, soft=True)
 
