@@ -8,7 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-collect_ignore = ["delve_cost.py"]  # PyTorch and Delve, in an environment of their own
+# PyTorch with Delve, and KerasHub, in environments of their own
+collect_ignore = ["delve_cost.py", "keras_hub_table.py"]
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
 
 
