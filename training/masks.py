@@ -150,17 +150,17 @@ def _understand(picture: _Picture, options: MaskOptions) -> Mask:
     if values is None:
         raise ValueError(_unclear(picture, options))
     counted = values[~ignored]
-    found = None
+    classes = None
     if not ignored.any():
-        found = two_classes(values, lossy=picture.lossy)
+        classes = two_classes(values, lossy=picture.lossy)
     elif not len(counted) or len(np.unique(counted)) <= 2:
-        found = two_classes(counted[None], lossy=picture.lossy)
+        classes = two_classes(counted[None], lossy=picture.lossy)
     # With soft edges, some pixels would have a value to ignore by chance.
-    if found is None or (options.ignore and found.soft):
+    if classes is None or (options.ignore and classes.soft):
         raise ValueError(_unclear(picture, options))
     labels = np.full(values.shape, IGNORED, np.uint8)
-    labels[~ignored] = found.labels.ravel()
-    return Mask(labels, found.bright if found.labels.any() else None)
+    labels[~ignored] = classes.labels.ravel()
+    return Mask(labels, classes.bright if classes.labels.any() else None)
 
 
 def _shown_greys(picture: _Picture) -> np.ndarray | None:

@@ -45,11 +45,11 @@ def kept_variables(model: keras.Model) -> Iterator[None]:
 def _state_of(model: keras.Model) -> list[Any]:
     """Returns the variables that a forward pass may write; on JAX these are never trainable."""
     seed = get_global_attribute("global_seed_generator")  # of random operations without a seed
-    found = [*model.variables, *([] if seed is None else [seed.state])]
+    variables = [*model.variables, *([] if seed is None else [seed.state])]
     for layer in model._flatten_layers():  # the states of recurrent layers, and TensorFlow's own
-        found += [leaf for leaf in _leaves(vars(layer)) if _is_variable(leaf)]
+        variables += [leaf for leaf in _leaves(vars(layer)) if _is_variable(leaf)]
     on_jax = keras.backend.backend() == "jax"
-    return [v for v in {id(v): v for v in found}.values() if not (on_jax and v.trainable)]
+    return [v for v in {id(v): v for v in variables}.values() if not (on_jax and v.trainable)]
 
 
 def _leaves(value: Any) -> Iterator[Any]:
