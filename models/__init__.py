@@ -6,6 +6,7 @@ that builds the network.
 
 from .bu_net import BU_Net
 from .nano_u import Nano_U
+from .narrowing import channel_groups, narrow
 from .probes import Probe, probe_names, side_model
 from .quantization.network import quantization_aware
 
@@ -16,6 +17,8 @@ __all__ = [
     "BU_Net",
     "Nano_U",
     "Probe",
+    "channel_groups",
+    "narrow",
     "probe_names",
     "quantization_aware",
     "side_model",

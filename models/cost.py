@@ -117,20 +117,37 @@ def model_cost(model: keras.Model) -> ModelCost:
 COUNTED = (*PRODUCTS, kl.BatchNormalization)
 
 
+def alive_tensors(
+    calls: Sequence[OperatorCall], inputs: Sequence[int], outputs: Sequence[int]
+) -> list[list[int]]:
+    """Returns the numbers of all tensors alive during each call.
+
+    Args:
+        calls: In running order.
+        inputs: Numbers of the model's inputs.
+        outputs: Numbers of its outputs, which live to the end.
+    """
+    born = dict.fromkeys(inputs, 0)
+    last = {name: number for number, call in enumerate(calls) for name in call.inputs}
+    last |= dict.fromkeys(outputs, len(calls))
+    for number, call in enumerate(calls):
+        born |= dict.fromkeys(call.outputs, number)
+    return [
+        [name for name in born if born[name] <= n <= last.get(name, born[name])]
+        for n in range(len(calls))
+    ]
+
+
 def _alive(
     calls: Sequence[OperatorCall], inputs: Sequence[tuple[int, int]], outputs: Sequence[int]
 ) -> list[int]:
     """Returns the bytes of all tensors alive during each call."""
-    sizes, born = dict(inputs), {name: 0 for name, _ in inputs}
-    last = {name: number for number, call in enumerate(calls) for name in call.inputs}
-    last |= dict.fromkeys(outputs, len(calls))
-    for number, call in enumerate(calls):
+    sizes = dict(inputs)
+    for call in calls:
         for name, shape in zip(call.outputs, call.output_shapes, strict=True):
-            sizes[name], born[name] = _elements((1, *shape), call.layer.name), number
-    return [
-        sum(size for name, size in sizes.items() if born[name] <= n <= last.get(name, born[name]))
-        for n in range(len(calls))
-    ]
+            sizes[name] = _elements((1, *shape), call.layer.name)
+    alive = alive_tensors(calls, [name for name, _ in inputs], outputs)
+    return [sum(sizes[name] for name in names) for names in alive]
 
 
 def _layer_costs(calls: Sequence[OperatorCall], alive: Sequence[int]) -> tuple[LayerCost, ...]:
@@ -160,16 +177,21 @@ def _parameters(layer: keras.layers.Layer) -> int:
 
 def _macs(call: OperatorCall) -> int:
     """Returns the multiply-adds of one call; 0 for layers that multiply nothing."""
+    return sum(positions * _size(kernel) for kernel, positions in macs_per_weight(call))
+
+
+def macs_per_weight(call: OperatorCall) -> list[tuple[keras.Variable, int]]:
+    """Returns a call's kernels, and how often each of their weights is multiplied."""
     layer = call.layer
     if isinstance(layer, kl.Dense):
-        return prod(call.input_shape[:-1]) * _size(layer.kernel)
+        return [(layer.kernel, prod(call.input_shape[:-1]))]
     if not isinstance(layer, PRODUCTS):
-        return 0
+        return []
     # A transposed convolution multiplies at each input position, the others at each output.
     shape = call.input_shape if isinstance(layer, TRANSPOSED) else call.output_shapes[0]
     first = layer.data_format == "channels_first"
     positions = prod(shape[1:] if first else shape[:-1])
-    return positions * sum(map(_size, _kernels(layer)))
+    return [(kernel, positions) for kernel in _kernels(layer)]
 
 
 def _kernels(layer: keras.layers.Layer) -> list[keras.Variable]:

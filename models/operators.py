@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 from keras import layers as kl
@@ -24,21 +25,31 @@ class OperatorCall:
         layer: The layer that is called.
         inputs: Numbers of the tensors it reads.
         outputs: Numbers of the tensors it makes.
-        input_shape: Shape of the first input, without the batch.
+        input_shapes: Shapes of the inputs, without the batch.
         output_shapes: Shapes of the outputs, without the batch.
+        arguments: What the layer is called with: Keras tensors and constants.
         fused: Layers that a runtime runs as part of this one.
     """
 
     layer: keras.layers.Layer
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    input_shape: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
     output_shapes: tuple[tuple[int, ...], ...]
-    fused: tuple[keras.layers.Layer, ...] = field(default=())
+    arguments: tuple[Any, ...] = ()
+    fused: tuple[keras.layers.Layer, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the first input, without the batch."""
+        return self.input_shapes[0]
 
 
 def operator_calls(
-    graph: keras.Model, names: dict[int, int], numbers: Iterator[int]
+    graph: keras.Model,
+    names: dict[int, int],
+    numbers: Iterator[int],
+    entries: list[tuple[keras.KerasTensor, int]] | None = None,
 ) -> Iterator[OperatorCall]:
     """Yields every call in the order in which Keras runs them, nested models unrolled.
 
@@ -49,6 +60,8 @@ def operator_calls(
         names: {id of a Keras tensor: its number}. Holds the inputs at first; new tensors are
             added.
         numbers: Numbers for new tensors, so that a model called twice makes different ones.
+        entries: Gets each nested model's inputs and the numbers of what they are called with.
+            Defaults to None: nobody asks.
     """
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for node in graph._nodes_by_depth[depth]:
@@ -59,7 +72,9 @@ def operator_calls(
             inputs = tuple(names[id(tensor)] for tensor in node.input_tensors)
             if hasattr(layer, "_nodes_by_depth"):
                 inner = dict(zip((id(t) for t in layer.inputs), inputs, strict=True))
-                yield from operator_calls(layer, inner, numbers)
+                if entries is not None:
+                    entries.extend(zip(layer.inputs, inputs, strict=True))
+                yield from operator_calls(layer, inner, numbers, entries)
                 outputs = tuple(inner[id(tensor)] for tensor in layer.outputs)
             else:
                 outputs = tuple(next(numbers) for _ in node.output_tensors)
@@ -67,8 +82,9 @@ def operator_calls(
                     layer,
                     inputs,
                     outputs,
-                    tuple(node.input_tensors[0].shape[1:]),
+                    tuple(tuple(tensor.shape[1:]) for tensor in node.input_tensors),
                     tuple(tuple(tensor.shape[1:]) for tensor in node.output_tensors),
+                    (*node.arguments.args, *node.arguments.kwargs.values()),
                 )
             names |= dict(zip((id(t) for t in node.output_tensors), outputs, strict=True))
 

@@ -1,0 +1,143 @@
+"""What all readers of a network lose, and their kernels solved again from their own covariances."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from ..operators import TRANSPOSED
+from .compensation import apply_statistics, norms_behind, variance_ratio
+from .cut import Cut
+from .elimination import Quadratic, quadratic
+from .groups import Plan
+from .kernels import assign_matrix, kernel_matrix
+from .moments import Moments
+from .trace import Numbers, Reader
+
+ELEMENTS = 2**26  # of covariances held at a time, half a gigabyte
+RIDGE = 1e-6  # of the mean variance
+
+
+class ReaderForms:
+    """Covariances and gradients of all readers of a network.
+
+    Args:
+        plan: The groups of the network.
+        moments: Measures them.
+    """
+
+    def __init__(self, plan: Plan, moments: Moments):
+        self._plan, self._moments = plan, moments
+        self._readers = list(plan.trace.readers.values())
+        layers = [reader.layer for reader in self._readers]
+        self._gradients = moments.gradients(plan.model, layers)
+        self._stored: list[tuple[np.ndarray, np.ndarray]] | None = None
+
+    def covariances(self) -> Iterator[tuple[Reader, np.ndarray, np.ndarray]]:
+        """Yields each reader with mean and covariance of its rows; few are held at a time."""
+        chunks: list[list[Reader]] = [[]]
+        size = 0
+        for reader in self._readers:
+            elements = reader.numbers.shape[0] * reader.numbers.shape[1] ** 2
+            if size and size + elements > ELEMENTS:
+                chunks.append([])
+                size = 0
+            chunks[-1].append(reader)
+            size += elements
+        for chunk in chunks:
+            moments = self._stored
+            if moments is None:
+                layers = [reader.layer for reader in chunk]
+                moments = list(self._moments.covariances(self._plan.model, layers))
+                self._stored = moments if len(chunks) == 1 else None
+            for reader, (mean, covariance) in zip(chunk, moments, strict=True):
+                yield reader, mean, covariance
+
+    def parts(self) -> list[list[Quadratic]]:
+        """Returns for each group the quadratic forms of all that read it."""
+        parts: list[list[Quadratic]] = [[] for _ in self._plan.groups]
+        lookup = np.full(len(self._plan.root), -1)
+        places = np.zeros(len(self._plan.root), int)
+        for index, members in enumerate(self._plan.members):
+            lookup[members], places[members] = index, np.arange(len(members))
+        gradients = dict(zip(map(id, self._readers), self._gradients or [], strict=False))
+        for reader, _, covariance in self.covariances():
+            roots = self._plan.root[reader.numbers]
+            matrix = kernel_matrix(reader.layer).astype(float)
+            for block in range(len(roots)):
+                weights = _gradient(reader, gradients.get(id(reader)), block, matrix, covariance)
+                form = quadratic(covariance[block], matrix[block], weights)
+                groups = lookup[roots[block]]
+                for index in np.unique(groups[groups >= 0]):
+                    rows = np.flatnonzero(groups == index)
+                    order = np.argsort(places[roots[block][rows]], kind="stable")
+                    width = len(self._plan.members[index])
+                    parts[index].append(form.of_channels(rows[order].reshape(width, -1)))
+        return parts
+
+    def resolve(self, narrower: Cut) -> None:
+        """Solves each reader of a cut network again, from the wide one's own covariances."""
+        norms = norms_behind(self._plan)
+        for reader, means, covariances in self.covariances():
+            kept = narrower.keep[reader.numbers]
+            if kept.all():
+                continue
+            outputs = np.flatnonzero(narrower.keep[reader.outputs])
+            wide, layer = kernel_matrix(reader.layer), narrower.layers[id(reader.layer)]
+            matrix = kernel_matrix(layer).astype(float)
+            lacking, ratio = [], []
+            for block, rows in enumerate(kept):
+                target = _columns(reader.layer, wide, outputs, block)
+                solved = _solved(covariances[block], target, rows)
+                lost = means[block] @ target - means[block][rows] @ solved
+                before = (target * (covariances[block] @ target)).sum(0)
+                after = (solved * (covariances[block][np.ix_(rows, rows)] @ solved)).sum(0)
+                ratio.append(variance_ratio(after, before))
+                lacking.append(lost)
+                matrix[block] = solved
+            assign_matrix(layer, matrix)
+            bias, change = np.concatenate(lacking), np.concatenate(ratio)
+            if isinstance(layer, TRANSPOSED):
+                bias = bias.reshape(-1, layer.filters).sum(0) / np.prod(layer.strides)
+                change = change.reshape(-1, layer.filters).mean(0)
+            norm = norms.get(id(reader.layer))
+            apply_statistics(layer, norm and narrower.layers[id(norm)], bias, change)
+
+
+def _columns(
+    layer: keras.layers.Layer, matrix: np.ndarray, outputs: Numbers, block: int
+) -> np.ndarray:
+    """Returns the columns of one block that belong to some outputs of a layer."""
+    columns = np.arange(matrix.shape[2])
+    if isinstance(layer, TRANSPOSED):
+        kept = columns[np.isin(columns % layer.filters, outputs)]
+    else:
+        kept = columns[np.isin(columns + block * len(columns), outputs)]
+    return np.asarray(matrix[block][:, kept], float)
+
+
+def _solved(covariance: np.ndarray, kernel: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Returns the rows that come closest to what the whole kernel puts out."""
+    own = covariance[np.ix_(rows, rows)]
+    strength = RIDGE * max(np.trace(own) / max(rows.sum(), 1), 1e-30)
+    gap = covariance[rows][:, ~rows] @ kernel[~rows]
+    added: np.ndarray = np.linalg.solve(own + strength * np.eye(len(own)), gap)
+    return np.asarray(kernel[rows] + added)
+
+
+def _gradient(
+    reader: Reader,
+    gradients: np.ndarray | None,
+    block: int,
+    matrix: np.ndarray,
+    covariance: np.ndarray,
+) -> np.ndarray:
+    """Returns the weights of one block's outputs: a matrix, or a number without gradients."""
+    if gradients is None:
+        total = sum(np.sum(m * (c @ m)) for m, c in zip(matrix, covariance, strict=True))
+        return np.array(1 / max(total, 1e-30))
+    if isinstance(reader.layer, TRANSPOSED):
+        taps = matrix.shape[2] // len(gradients)
+        return np.kron(np.eye(taps), gradients) / np.prod(reader.layer.strides)
+    outputs = slice(block * matrix.shape[2], (block + 1) * matrix.shape[2])
+    return np.asarray(gradients[outputs, outputs])

@@ -1,0 +1,103 @@
+"""Cutting in rounds: everything is measured, the cheapest channels go, readers are solved again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .compensation import compensate
+from .cut import Cut, cut
+from .elimination import Path, Quadratic, elimination_path, exchanged, loss_without
+from .forms import ReaderForms
+from .groups import Plan, plan_groups
+from .moments import Moments
+from .trace import Numbers
+
+PATH = 0.5  # of a group's channels: the most that it may lose in one round
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What was measured of a network, to cut it once.
+
+    Attributes:
+        forms: Covariances and gradients of all readers.
+        parts: For each group the quadratic forms of all that read it.
+        paths: For each group the order in which its channels go; None where none can.
+    """
+
+    forms: ReaderForms
+    parts: Sequence[Sequence[Quadratic]]
+    paths: Sequence[Path | None]
+
+
+class Rounds:
+    """The network while it is being cut, in rounds of measuring and cutting.
+
+    Args:
+        plan: The groups of the parent.
+        moments: Measures it, and what becomes of it.
+
+    Attributes:
+        kept: For each group the indices of the parent's channels that are left.
+        losses: What cutting each group has cost by the estimate, (groups,).
+        count: Rounds so far.
+    """
+
+    def __init__(self, plan: Plan, moments: Moments):
+        self._parent = self._plan = plan
+        self._moments = moments
+        self.kept: list[Numbers] = [np.arange(group.channels) for group in plan.groups]
+        self.losses = np.zeros(len(plan.groups))
+        self.count = 0
+
+    @property
+    def widths(self) -> np.ndarray:
+        """Channels left in each group, (groups,)."""
+        return np.array([len(kept) for kept in self.kept])
+
+    def measure(self) -> "Round":
+        """Measures everything, and orders each group's channels by what they cost."""
+        forms = ReaderForms(self._plan, self._moments)
+        parts = forms.parts()
+        paths: list[Path | None] = []
+        for part, group in zip(parts, self._plan.groups, strict=True):
+            count = 0 if group.fixed else int(PATH * group.channels)
+            paths.append(elimination_path(part, group.channels, count) if count else None)
+        return Round(forms, parts, paths)
+
+    def cut(self, measured: "Round", widths: np.ndarray) -> None:
+        """Cuts each group to a width.
+
+        Args:
+            measured: What `measure` has returned.
+            widths: Channels to keep in each group, (groups,).
+
+        Raises:
+            ValueError: They are the widths that there are.
+        """
+        if (widths == self.widths).all():
+            raise ValueError(
+                "Expected a budget that can be met. Received: one for which no group has a channel "
+                "left that saves anything"
+            )
+        local = []
+        for index, (path, parts) in enumerate(zip(measured.paths, measured.parts, strict=True)):
+            channels = self._plan.groups[index].channels
+            kept = np.arange(channels)
+            if path is not None and widths[index] < channels:
+                kept = np.delete(kept, path.order[: channels - widths[index]])
+                kept = exchanged(parts, kept, channels)
+                self.losses[index] += loss_without(parts, np.setdiff1d(np.arange(channels), kept))
+            local.append(kept)
+        self.kept = [before[kept] for before, kept in zip(self.kept, local, strict=True)]
+        narrower = cut(self._plan, local)
+        measured.forms.resolve(narrower)
+        self._plan = plan_groups(narrower.model)
+        self.count += 1
+
+    def result(self) -> Cut:
+        """Cuts the parent to the channels that were kept, and re-solves its readers."""
+        final = cut(self._parent, self.kept)
+        compensate(self._parent, final, self._moments)
+        return final
