@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .analysis.model_analysis import Analysis, halves
     from .analysis.run_advice import Advice
     from .callback import NASMonitorCallback
+    from .input_moments import InputMoments
     from .records.record import ProbeRecord, ProbeSnapshot
     from .report.advise import advise
     from .report.analyze import analyze
@@ -27,6 +28,7 @@ MODULES = {
     "ChannelMetrics": "statistics.metrics",
     "CovarianceState": "statistics.covariance",
     "GroupedCovariance": "statistics.grouped",
+    "InputMoments": "input_moments",
     "NASMonitorCallback": "callback",
     "ProbeRecord": "records.record",
     "ProbeSnapshot": "records.record",
@@ -47,6 +49,7 @@ __all__ = [
     "ChannelMetrics",
     "CovarianceState",
     "GroupedCovariance",
+    "InputMoments",
     "NASMonitorCallback",
     "ProbeRecord",
     "ProbeSnapshot",

@@ -1,6 +1,6 @@
 """Whatever `model.predict` takes, as batches of images that can be read repeatedly."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -57,8 +57,52 @@ def image_batches(
         ValueError: The images can be read only once, like those of a generator, or never end
             and `steps` is None, or do not fill batches of `size`.
     """
+    yield from _sliced(_elements(images, steps, _images_of), size, BATCH_SIZE)
+
+
+def batches_with_targets(
+    images: Images, targets: Any = None, *, size: int | None = None, largest: int = BATCH_SIZE
+) -> Iterator[tuple[Images, Any]]:
+    """Yields batches of images with their targets, always the same ones in the same order.
+
+    Args:
+        images: As for `image_batches`; the second element of a dataset's tuple is the targets.
+        targets: Arrays of as many targets as images, if the images are arrays. Defaults to
+            None: those of the dataset, or none.
+        size: The only number of images that a batch may have. Defaults to None: any.
+        largest: Most images of a batch, unless `size` is given. Defaults to 32.
+
+    Yields:
+        Images and targets; None for the targets if there are none.
+
+    Raises:
+        ValueError: As for `image_batches`.
+    """
+    elements: Iterator[Any]
+    if is_dataset(images):
+        elements = _elements(images, None, _images_and_targets_of)
+    else:
+        elements = iter([(images,) if targets is None else (images, targets)])
+    for batch in _sliced(elements, size, largest):
+        yield batch if len(batch) == 2 else (*batch, None)
+
+
+def has_targets(images: Images) -> bool:
+    """Returns whether the images are a dataset whose batches have targets.
+
+    Example:
+        >>> has_targets([[1.0], [2.0]])
+        False
+    """
+    if not is_dataset(images):
+        return False
+    return any(len(pair) == 2 for pair in _elements(images, 1, _images_and_targets_of))
+
+
+def _sliced(elements: Iterator[Any], size: int | None, largest: int) -> Iterator[Any]:
+    """Yields slices of elements, each with as many images as the first, at most `largest`."""
     limit = size or 0
-    for element in _elements(images, steps):
+    for element in elements:
         element = keras.tree.map_structure(_as_array, element)
         arrays = keras.tree.flatten(element)
         length = len(arrays[0]) if arrays else 0
@@ -68,7 +112,7 @@ def image_batches(
                 "Expected inputs of the same number of images. Received: "
                 f"{', '.join(map(str, sorted(lengths)))}"
             )
-        limit = limit or min(length, BATCH_SIZE)
+        limit = limit or min(length, largest)
         if size is not None and length % size:
             raise ValueError(
                 f"The model takes batches of {size} images. Expected a multiple of {size} "
@@ -79,9 +123,9 @@ def image_batches(
             yield keras.tree.map_structure(lambda array, part=part: array[part], element)
 
 
-def _elements(images: Images, steps: int | None) -> Iterator[Images]:
-    """Yields arrays as they are, or the images of each given batch."""
-    if not _is_dataset(images):
+def _elements(images: Images, steps: int | None, choose: Callable[[Any], Any]) -> Iterator[Images]:
+    """Yields arrays as they are, or what `choose` takes from each given batch."""
+    if not is_dataset(images):
         yield images
         return
     for number, batch in enumerate(islice(_batches(images, steps), steps)):
@@ -90,7 +134,7 @@ def _elements(images: Images, steps: int | None) -> Iterator[Images]:
                 f"The images have not ended after {UNKNOWN_BATCHES} batches: give monitor_steps, "
                 "the number of batches to read"
             )
-        yield _images_of(batch)
+        yield choose(batch)
 
 
 def _batches(images: Any, steps: int | None) -> Iterator[Any]:
@@ -125,8 +169,13 @@ def _batches(images: Any, steps: int | None) -> Iterator[Any]:
 
 def _images_of(batch: Any) -> Images:
     """Returns the images of a dataset's element."""
+    return _images_and_targets_of(batch)[0]
+
+
+def _images_and_targets_of(batch: Any) -> tuple[Any, ...]:
+    """Returns the images of a dataset's element and, if it has some, the targets."""
     is_torch_pair = isinstance(batch, list) and type(batch[0]).__module__ == "torch"
-    return batch[0] if isinstance(batch, tuple) or is_torch_pair else batch
+    return tuple(batch[:2]) if isinstance(batch, tuple) or is_torch_pair else (batch,)
 
 
 def _as_array(array: Any) -> Any:
@@ -137,7 +186,7 @@ def _as_array(array: Any) -> Any:
     return values[:, None] if values.ndim == 1 else values
 
 
-def _is_dataset(images: Images) -> bool:
+def is_dataset(images: Images) -> bool:
     """Tells an iterable of batches from arrays, also in lists, tuples and dicts."""
     structure = isinstance(images, (list, tuple, dict))
     array = hasattr(images, "__array__") or ops.is_tensor(images)

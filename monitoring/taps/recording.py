@@ -50,12 +50,12 @@ def recorded_outputs(
         {name: outputs of the layer's calls so far}.
     """
     outputs: dict[str, list[Tensor]] = {}
-    place = _place()
+    place = call_place()
 
     def recorder(calls: Calls) -> Wrapper:
         def record_output(original_call: Method, *args: Any, **kwargs: Any) -> Any:
             output = original_call(*args, **kwargs)
-            if _place() != place:
+            if call_place() != place:
                 calls.reason = (
                     "is called inside a loop, or a function that is compiled by itself, "
                     "where its outputs cannot be taken: watch the layer around it"
@@ -73,7 +73,7 @@ def recorded_outputs(
     def mask_recorder(calls: Calls) -> Wrapper:
         def record_mask(original: Method, inputs: Any, output: Any, previous: Any) -> None:
             original(inputs, output, previous)
-            if calls and _place() == place and not _is_recomputation():
+            if calls and call_place() == place and not _is_recomputation():
                 calls.masks[-1] = keras_mask(output)
 
         return record_mask
@@ -152,7 +152,7 @@ def _is_recomputation() -> bool:
     return any(f.f_code.co_name == "inner_recompute_grad" for f, _ in traceback.walk_stack(None))
 
 
-def _place() -> tuple[int, int]:
+def call_place() -> tuple[int, int]:
     """Returns the current thread and, on TensorFlow, the graph being traced."""
     graph = None
     if backend.backend() == "tensorflow":

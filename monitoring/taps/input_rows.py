@@ -1,0 +1,92 @@
+"""Samples of what layers read, image by image."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..statistics.types import Tensor
+from .kernel_rows import kernel_matrix, kernel_rows, position_count
+from .targeted_images import Batch
+
+
+class RowSampler:
+    """Takes rows at some positions of each image, the same for every layer of as many positions.
+
+    Args:
+        positions: Most positions of an image, at each call of a layer.
+        seed: Seed of the positions.
+    """
+
+    def __init__(self, positions: int, seed: int):
+        self._positions, self._seed = positions, seed
+
+    def kernel_rows(self, layer: keras.layers.Layer, inputs: Tensor, batch: Batch) -> np.ndarray:
+        """Returns the rows that a kernel multiplies, (blocks, images, samples, rows)."""
+        check_first_axis(layer, inputs, batch.size)
+        positions = self._sample(position_count(layer, inputs), batch)
+        rows = kernel_rows(layer, inputs, positions)
+        return rows.reshape(len(rows), batch.size, -1, rows.shape[-1])
+
+    def channel_rows(self, layer: keras.layers.Layer, inputs: Tensor, batch: Batch) -> np.ndarray:
+        """Returns each channel as a block, (channels, images, samples, 1)."""
+        check_first_axis(layer, inputs, batch.size)
+        values = np.moveaxis(ops.convert_to_numpy(inputs), layer.axis, -1)
+        values = values.reshape(len(values), -1, values.shape[-1])
+        samples = values[:, self._sample(values.shape[1], batch)]
+        samples = samples.astype(np.result_type(samples, np.float32), copy=False)
+        channels: np.ndarray = np.moveaxis(samples, -1, 0)
+        return channels.reshape(len(channels), batch.size, -1, 1)
+
+    def paired_rows(
+        self,
+        layers: tuple[keras.layers.Layer, keras.layers.Layer],
+        inputs: tuple[Tensor, Tensor],
+        batch: Batch,
+    ) -> np.ndarray:
+        """Returns the narrow layer's rows, and what the wide layer puts out beyond its output.
+
+        Args:
+            layers: The wide layer and the narrow one.
+            inputs: What each is called with.
+            batch: The images.
+
+        Returns:
+            (blocks, images, samples, rows of the narrow layer + outputs of a block).
+
+        Raises:
+            ValueError: The layers have different numbers of positions.
+        """
+        counts = [position_count(*pair) for pair in zip(layers, inputs, strict=True)]
+        if counts[0] != counts[1]:
+            raise ValueError(
+                f"Expected layers '{layers[0].name}' and '{layers[1].name}' to read as many "
+                f"positions. Received: {counts[0]} and {counts[1]} of each image"
+            )
+        wide, narrow = (self.kernel_rows(*pair, batch) for pair in zip(layers, inputs, strict=True))
+        matrices = [kernel_matrix(layer)[:, None] for layer in layers]
+        if np.array_equal(wide, narrow) and np.array_equal(matrices[0], matrices[1]):
+            outputs = matrices[0].shape[-1]
+            difference = np.zeros((*narrow.shape[:-1], outputs), narrow.dtype)
+        else:
+            difference = wide @ matrices[0] - narrow @ matrices[1]
+        return np.concatenate([narrow, difference], axis=-1)
+
+    def _sample(self, count: int, batch: Batch) -> np.ndarray:
+        """Returns positions out of `count`, in ascending order."""
+        if count <= self._positions:
+            return np.arange(count)
+        generator = np.random.default_rng([self._seed, batch.number, count])
+        return np.sort(generator.choice(count, self._positions, replace=False, shuffle=False))
+
+
+def check_first_axis(layer: keras.layers.Layer, tensor: Tensor, images: int) -> None:
+    """Checks that the first axis of what a layer reads holds the images, or parts of each.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if tensor.shape[0] % images:
+        raise ValueError(
+            f"Expected layer '{layer.name}' to read rows of {images} images. Received: an input "
+            f"of shape {tuple(tensor.shape)}"
+        )
