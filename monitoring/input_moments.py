@@ -9,7 +9,7 @@ import numpy as np
 from .statistics.covariance import CovarianceState
 from .statistics.types import Images
 from .taps.input_gradients import TotalLoss, outer_sum, preactivation_gradients
-from .taps.input_rows import RowSampler
+from .taps.input_rows import LayerPair, RowSampler
 from .taps.input_states import (
     check_finite,
     check_pair,
@@ -194,15 +194,16 @@ class InputMoments:
         self,
         wide: keras.Model,
         narrow: keras.Model,
-        pairs: Sequence[tuple[keras.layers.Layer, keras.layers.Layer]],
+        pairs: Sequence[Any],
     ) -> list[CovarianceState]:
         """Measures what narrow layers read, with what is missing from what they compute.
 
         Args:
             wide: A built Keras model.
             narrow: The same network with fewer channels.
-            pairs: (layer of `wide`, layer of `narrow`), which differ in nothing but the number
-                of their input channels.
+            pairs: (layer of `wide`, layer of `narrow`, indices of the wide layer's outputs that
+                the narrow one has). The layers differ in nothing but their channels. Without
+                indices both have the same outputs.
 
         Returns:
             For each pair, one state per fold and block as NumPy arrays, (folds, blocks, ...).
@@ -213,13 +214,13 @@ class InputMoments:
         Raises:
             ValueError: The layers of a pair do not match, or as for `covariances`.
         """
-        wide_layers, narrow_layers = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-        check_parts(wide, wide_layers)
-        check_parts(narrow, narrow_layers)
+        pairs = [LayerPair(*pair) for pair in pairs]
+        check_parts(wide, [pair.wide for pair in pairs])
+        check_parts(narrow, [pair.narrow for pair in pairs])
         shapes = []
         for pair in pairs:
-            check_pair(*pair)
-            blocks, rows, outputs = kernel_matrix(pair[1]).shape
+            check_pair(pair)
+            blocks, rows, outputs = kernel_matrix(pair.narrow).shape
             shapes.append((self._folds, blocks, rows + outputs))
         states: list[CovarianceState] = []
         for part in state_parts(shapes):

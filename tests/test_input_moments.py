@@ -256,6 +256,36 @@ def test_differences_by_folds_agree_with_numpy():
         np.testing.assert_allclose(state.scatter[fold, 0], centred.T @ centred, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda width: kl.Dense(width, name="narrowed"),
+        lambda width: kl.Conv2D(width, 3, groups=2, name="narrowed"),
+        lambda width: kl.Conv2DTranspose(width, 2, name="narrowed"),
+        lambda width: kl.SeparableConv2D(width, 3, name="narrowed"),
+    ],
+)
+def test_a_narrow_layer_may_have_some_of_the_outputs(layer):
+    inputs = keras.Input((6, 6, 4))
+    wide = keras.Model(inputs, layer(6)(inputs))
+    narrow = keras.Model(inputs, layer(4)(inputs))
+    kept = np.array([0, 2, 3, 5])
+    first, second = wide.get_layer("narrowed"), narrow.get_layer("narrowed")
+    for target, source in zip(second.weights, first.weights, strict=True):
+        value = source.numpy()
+        axes = [axis for axis, side in enumerate(value.shape) if side == 6]
+        target.assign(np.take(value, kept, axes[-1]) if axes else value)
+    x = draw(8, 6, 6, 4)
+    [state] = InputMoments(x, positions=ALL).differences(wide, narrow, [(first, second, kept)])
+    outputs = kernel_matrix(second).shape[-1]
+    assert abs(state.shift + state.mean)[..., -outputs:].max() < 1e-6
+    assert abs(state.scatter[..., -outputs:]).max() < 1e-4
+    [other] = InputMoments(x).differences(
+        wide, narrow, [(first, second, kept[::-1] * 0 + [0, 1, 3, 4])]
+    )
+    assert abs(other.scatter[..., -outputs:]).max() > 1e-2
+
+
 def test_sampled_positions_are_the_same_for_both_models_and_for_one_seed():
     wide, x = conv_net(5), draw(20, 10, 10, 3)
     first = wide.get_layer("first")
@@ -516,7 +546,7 @@ def test_models_and_images_are_checked():
         InputMoments(x[:0]).covariances(model, [first])
     with pytest.raises(ValueError, match="values read by layer 'head' that are nan or infinite"):
         InputMoments(x * np.nan).covariances(model, [head])
-    with pytest.raises(ValueError, match="differ in nothing but their input channels"):
+    with pytest.raises(ValueError, match="differ in nothing but their channels"):
         InputMoments(x).differences(model, model, [(first, head)])
     with pytest.raises(ValueError, match="such as BatchNormalization. Received: layer 'first'"):
         InputMoments(x).statistics(model, [first])

@@ -97,7 +97,7 @@ def quadratic(covariance: np.ndarray, kernel: np.ndarray, gradients: np.ndarray)
 def _square_root(gradients: np.ndarray, outputs: int) -> np.ndarray:
     """Returns L with L L' = G, (outputs, outputs)."""
     if np.ndim(gradients) == 0:
-        return np.sqrt(gradients) * np.eye(outputs)
+        return np.eye(outputs) * float(np.sqrt(gradients))
     floor = 1e-9 * max(np.trace(gradients) / outputs, 1e-30)
     root: np.ndarray = np.linalg.cholesky((gradients + gradients.T) / 2 + floor * np.eye(outputs))
     return root

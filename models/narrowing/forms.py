@@ -138,6 +138,6 @@ def _gradient(
         return np.array(1 / max(total, 1e-30))
     if isinstance(reader.layer, TRANSPOSED):
         taps = matrix.shape[2] // len(gradients)
-        return np.kron(np.eye(taps), gradients) / np.prod(reader.layer.strides)
+        return np.asarray(np.kron(np.eye(taps), gradients) / np.prod(reader.layer.strides))
     outputs = slice(block * matrix.shape[2], (block + 1) * matrix.shape[2])
     return np.asarray(gradients[outputs, outputs])

@@ -1,12 +1,37 @@
 """Samples of what layers read, image by image."""
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 from keras import ops
 
 from ..statistics.types import Tensor
-from .kernel_rows import kernel_matrix, kernel_rows, position_count
+from .kernel_rows import kernel_matrix, kernel_rows, output_columns, position_count
 from .targeted_images import Batch
+
+
+class LayerPair(NamedTuple):
+    """A layer of a wide model and the one in its place in a narrow one.
+
+    Attributes:
+        wide: Layer of the wide model.
+        narrow: Layer of the narrow model, of the same kind and settings.
+        outputs: Indices of the wide layer's outputs that the narrow one has. None: all.
+    """
+
+    wide: keras.layers.Layer
+    narrow: keras.layers.Layer
+    outputs: np.ndarray | None = None
+
+    def wide_matrix(self) -> np.ndarray:
+        """Returns the wide layer's matrix for these outputs, (blocks, rows, outputs)."""
+        matrix = kernel_matrix(self.wide)
+        if self.outputs is None:
+            return matrix
+        columns = output_columns(self.wide, np.asarray(self.outputs))
+        chosen: np.ndarray = np.take_along_axis(matrix, columns[:, None], axis=2)
+        return chosen
 
 
 class RowSampler:
@@ -38,15 +63,12 @@ class RowSampler:
         return channels.reshape(len(channels), batch.size, -1, 1)
 
     def paired_rows(
-        self,
-        layers: tuple[keras.layers.Layer, keras.layers.Layer],
-        inputs: tuple[Tensor, Tensor],
-        batch: Batch,
+        self, pair: LayerPair, inputs: tuple[Tensor, Tensor], batch: Batch
     ) -> np.ndarray:
         """Returns the narrow layer's rows, and what the wide layer puts out beyond its output.
 
         Args:
-            layers: The wide layer and the narrow one.
+            pair: The wide layer and the narrow one.
             inputs: What each is called with.
             batch: The images.
 
@@ -56,14 +78,15 @@ class RowSampler:
         Raises:
             ValueError: The layers have different numbers of positions.
         """
-        counts = [position_count(*pair) for pair in zip(layers, inputs, strict=True)]
+        layers = (pair.wide, pair.narrow)
+        counts = [position_count(*each) for each in zip(layers, inputs, strict=True)]
         if counts[0] != counts[1]:
             raise ValueError(
                 f"Expected layers '{layers[0].name}' and '{layers[1].name}' to read as many "
                 f"positions. Received: {counts[0]} and {counts[1]} of each image"
             )
-        wide, narrow = (self.kernel_rows(*pair, batch) for pair in zip(layers, inputs, strict=True))
-        matrices = [kernel_matrix(layer)[:, None] for layer in layers]
+        wide, narrow = (self.kernel_rows(*each, batch) for each in zip(layers, inputs, strict=True))
+        matrices = [pair.wide_matrix()[:, None], kernel_matrix(pair.narrow)[:, None]]
         if np.array_equal(wide, narrow) and np.array_equal(matrices[0], matrices[1]):
             outputs = matrices[0].shape[-1]
             difference = np.zeros((*narrow.shape[:-1], outputs), narrow.dtype)

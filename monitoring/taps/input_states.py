@@ -8,7 +8,7 @@ import numpy as np
 from ..statistics.blocks import BlockCovariance, state_dtype
 from ..statistics.covariance import CovarianceState
 from ..statistics.types import Tensor
-from .input_rows import RowSampler
+from .input_rows import LayerPair, RowSampler
 from .kernel_rows import kernel_kind, kernel_matrix
 from .layer_inputs import LayerInputs
 from .targeted_images import Batch, TargetedImages
@@ -56,7 +56,7 @@ def input_states(
 def difference_states(
     images: TargetedImages,
     models: tuple[keras.Model, keras.Model],
-    pairs: Sequence[tuple[keras.layers.Layer, keras.layers.Layer]],
+    pairs: Sequence[LayerPair],
     sampler: RowSampler,
     folds: int,
 ) -> list[CovarianceState]:
@@ -65,7 +65,7 @@ def difference_states(
     Args:
         images: The images.
         models: The wide model and the narrow one.
-        pairs: (layer of the wide model, layer of the narrow one).
+        pairs: Layers of the wide model and of the narrow one.
         sampler: Takes the rows.
         folds: Number of folds of the images.
 
@@ -75,7 +75,7 @@ def difference_states(
     Raises:
         ValueError: The layers of a pair are called at different numbers of places.
     """
-    sides = ([wide for wide, _ in pairs], [narrow for _, narrow in pairs])
+    sides = ([pair.wide for pair in pairs], [pair.narrow for pair in pairs])
     inputs = [LayerInputs(model, side) for model, side in zip(models, sides, strict=True)]
     totals = [_Total(folds) for _ in pairs]
     with images.read(models, BATCH_SIZE) as batches:
@@ -85,7 +85,7 @@ def difference_states(
                 _check_calls(pair, [len(each) for each in calls])
                 for wide, narrow in zip(*calls, strict=True):
                     total.add(sampler.paired_rows(pair, (wide, narrow), batch), batch)
-    return [total.states(pair[1]) for pair, total in zip(pairs, totals, strict=True)]
+    return [total.states(pair.narrow) for pair, total in zip(pairs, totals, strict=True)]
 
 
 def state_parts(shapes: Sequence[tuple[int, int, int]]) -> Iterator[slice]:
@@ -132,33 +132,32 @@ def check_finite(values: np.ndarray, what: str) -> None:
         raise ValueError(f"Expected finite numbers. Received: {what} that are nan or infinite")
 
 
-def check_pair(wide: keras.layers.Layer, narrow: keras.layers.Layer) -> None:
-    """Checks that a narrow layer computes what a wide one does, from fewer channels.
+def check_pair(pair: LayerPair) -> None:
+    """Checks that a narrow layer computes outputs of a wide one, from fewer channels.
 
     Raises:
-        ValueError: The layers differ in anything but the number of input channels.
+        ValueError: The layers differ in anything but their channels.
     """
-    shapes = [kernel_matrix(layer).shape for layer in (wide, narrow)]
+    wide, narrow = pair.wide, pair.narrow
+    shapes = [pair.wide_matrix().shape, kernel_matrix(narrow).shape]
     blocks, rows, outputs = zip(*shapes, strict=True)
     same = [kernel_kind(wide) is kernel_kind(narrow), blocks[0] == blocks[1]]
     same += [outputs[0] == outputs[1], rows[0] >= rows[1]]
     same += [getattr(wide, name, None) == getattr(narrow, name, None) for name in SETTINGS]
     if not all(same):
         raise ValueError(
-            "Expected pairs of layers that differ in nothing but their input channels, of which "
-            f"the second has as many or fewer. Received: '{wide.name}' with a kernel of "
+            "Expected pairs of layers that differ in nothing but their channels, of which the "
+            f"second has as many or fewer. Received: '{wide.name}' with a kernel of "
             f"{rows[0]} rows and {outputs[0]} outputs in {blocks[0]} blocks, and '{narrow.name}' "
             f"with {rows[1]} rows and {outputs[1]} outputs in {blocks[1]} blocks"
         )
 
 
-def _check_calls(
-    pair: tuple[keras.layers.Layer, keras.layers.Layer], counts: Sequence[int]
-) -> None:
+def _check_calls(pair: LayerPair, counts: Sequence[int]) -> None:
     if counts[0] != counts[1]:
         raise ValueError(
             "Expected layers that are called equally often. Received: "
-            f"'{pair[0].name}', called {counts[0]} times, and '{pair[1].name}', called "
+            f"'{pair.wide.name}', called {counts[0]} times, and '{pair.narrow.name}', called "
             f"{counts[1]} times"
         )
 

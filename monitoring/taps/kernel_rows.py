@@ -84,6 +84,37 @@ def kernel_matrix(layer: keras.layers.Layer) -> np.ndarray:
     return np.ascontiguousarray(matrix.swapaxes(0, 1))
 
 
+def output_columns(layer: keras.layers.Layer, outputs: np.ndarray) -> np.ndarray:
+    """Returns which columns of a layer's matrix belong to some of its outputs.
+
+    Args:
+        layer: A layer that `kernel_matrix` takes.
+        outputs: Indices of filters or units, as many of each group of a convolution.
+
+    Returns:
+        Indices of columns, (blocks, outputs of a block).
+
+    Raises:
+        ValueError: The groups do not have as many outputs each.
+
+    Example:
+        >>> layer = keras.layers.Conv2D(4, 3, groups=2)
+        >>> layer.build((None, 8, 8, 6))
+        >>> output_columns(layer, np.array([1, 2])).tolist()
+        [[1], [0]]
+    """
+    blocks, _, columns = kernel_matrix(layer).shape
+    if isinstance(layer, TRANSPOSED):
+        return np.flatnonzero(np.isin(np.arange(columns) % layer.filters, outputs))[None]
+    parts = [outputs[outputs // columns == block] % columns for block in range(blocks)]
+    if len({len(part) for part in parts}) > 1:
+        raise ValueError(
+            f"Expected as many outputs of each group of layer '{layer.name}'. "
+            f"Received: {[len(part) for part in parts]}"
+        )
+    return np.array(parts)
+
+
 def position_count(layer: keras.layers.Layer, inputs: Tensor) -> int:
     """Returns how many positions of each image a layer multiplies by its kernel.
 
