@@ -75,7 +75,8 @@ def kernel_matrix(layer: keras.layers.Layer) -> np.ndarray:
     """
     check_kernel_layer(layer)
     separable = isinstance(layer, SEPARABLE)
-    kernel = _as_float(layer.pointwise_kernel if separable else layer.kernel)
+    variable = layer.pointwise_kernel if separable else layer.kernel
+    kernel = _as_float(ops.convert_to_tensor(variable))
     if isinstance(layer, TRANSPOSED):
         matrix = np.moveaxis(kernel, -1, 0)  # (channels, taps..., filters)
         return np.ascontiguousarray(matrix).reshape(1, kernel.shape[-1], -1)
