@@ -535,6 +535,38 @@ def test_layers_of_other_kinds_are_refused(layer, message):
             measure(model, [layer])
 
 
+def test_what_no_tape_sees_is_refused_and_not_zero():
+    with keras.RematScope(mode="full"):
+        layers = [kl.Dense(3, name="again"), kl.Dense(2)]
+        model = keras.Sequential([keras.Input((4,)), *layers])
+    moments = InputMoments(draw(8, 4), draw(8, 2), "mse")
+    assert moments.covariances(model, layers)[0][1].shape == (1, 4, 4)
+    with pytest.raises(ValueError, match="of RematScope. Received: layer 'again', which is called inside"):
+        moments.gradients(model, layers)
+
+
+def test_layers_inside_compiled_functions_and_endless_images_are_refused():
+    class Compiled(kl.Layer):
+        def __init__(self):
+            super().__init__()
+            self.mix = kl.Dense(3, name="mix")
+
+        def build(self, shape):
+            self.mix.build(shape)
+
+        @tf.function
+        def call(self, x):
+            return self.mix(x)
+
+    layer = Compiled()
+    model = keras.Sequential([keras.Input((4,)), layer])
+    with pytest.raises(ValueError, match="compiled functions.* Received: layer 'mix', which is"):
+        InputMoments(draw(8, 4)).covariances(model, [layer.mix])
+    endless = tf.data.Dataset.from_tensor_slices(draw(8, 4)).batch(8).repeat()
+    with pytest.raises(ValueError, match="repeats forever. Give some of its batches"):
+        InputMoments(endless).covariances(model, [layer.mix])
+
+
 def test_models_and_images_are_checked():
     model, x = conv_net(), draw(4, 10, 10, 3)
     first, head = model.get_layer("first"), model.get_layer("head")

@@ -11,6 +11,7 @@ from ..statistics.types import Images
 from .recording import symbolic_outputs
 
 BATCH_SIZE = 32
+BOUND = "monitor_steps, the number of batches to read"
 UNKNOWN_BATCHES = 100_000  # batches after which images of unknown number are taken for endless
 
 
@@ -80,7 +81,7 @@ def batches_with_targets(
     """
     elements: Iterator[Any]
     if is_dataset(images):
-        elements = _elements(images, None, _images_and_targets_of)
+        elements = _elements(images, None, _images_and_targets_of, "some of its batches")
     else:
         elements = iter([(images,) if targets is None else (images, targets)])
     for batch in _sliced(elements, size, largest):
@@ -123,29 +124,29 @@ def _sliced(elements: Iterator[Any], size: int | None, largest: int) -> Iterator
             yield keras.tree.map_structure(lambda array, part=part: array[part], element)
 
 
-def _elements(images: Images, steps: int | None, choose: Callable[[Any], Any]) -> Iterator[Images]:
+def _elements(
+    images: Images, steps: int | None, choose: Callable[[Any], Any], bound: str = BOUND
+) -> Iterator[Images]:
     """Yields arrays as they are, or what `choose` takes from each given batch."""
     if not is_dataset(images):
         yield images
         return
-    for number, batch in enumerate(islice(_batches(images, steps), steps)):
+    for number, batch in enumerate(islice(_batches(images, steps, bound), steps)):
         if steps is None and number >= UNKNOWN_BATCHES:
             raise ValueError(
-                f"The images have not ended after {UNKNOWN_BATCHES} batches: give monitor_steps, "
-                "the number of batches to read"
+                f"The images have not ended after {UNKNOWN_BATCHES} batches: give {bound}"
             )
         yield choose(batch)
 
 
-def _batches(images: Any, steps: int | None) -> Iterator[Any]:
+def _batches(images: Any, steps: int | None, bound: str) -> Iterator[Any]:
     """Yields the batches of a dataset.
 
     Raises:
         ValueError: It can be read only once, or never ends and `steps` is None.
     """
     endless = ValueError(
-        "Expected images that end. Received: a dataset that repeats forever. Give monitor_steps, "
-        "the number of batches to read"
+        f"Expected images that end. Received: a dataset that repeats forever. Give {bound}"
     )
     if hasattr(images, "cardinality") and int(images.cardinality()) == -1 and steps is None:
         raise endless

@@ -1,5 +1,6 @@
 """Gradients of a loss with respect to what layers compute before their activation."""
 
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from ..statistics.product import full_precision_scatter
 from ..statistics.types import Images, Tensor
 from .input_rows import check_first_axis
-from .layer_inputs import model_inputs, never_called
+from .layer_inputs import check_calls, model_inputs
 from .patching import Method, Patch, Wrapper
 from .recording import call_place
 
@@ -93,9 +95,7 @@ def preactivation_gradients(
                 patches.enter_context(Patch(layer, name, _watcher(tape, tensors, name == "call")))
             outputs = model(batch, training=False)
         total = loss(targets, outputs)
-    for layer, tensors in zip(layers, calls, strict=True):
-        if not tensors:
-            raise never_called(model, layer)
+    check_calls(model, layers, calls)
     gradients = tape.gradient(total, calls)
     return [[each for each in parts if each is not None] for parts in gradients]
 
@@ -132,10 +132,21 @@ def _watcher(tape: Any, tensors: list[Tensor], after: bool) -> Wrapper:
 
     def watch_tensor(original: Method, *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs) if after else None
-        if call_place() == place:
-            tensor = result if after else args[0]
+        tensor = result if after else args[0]
+        if call_place() == place and not _is_unrecorded():
             tape.watch(tensor)
             tensors.append(tensor)
+        elif not in_symbolic_scope():
+            tensors.append(None)
         return result if after else original(*args, **kwargs)
 
     return watch_tensor
+
+
+def _is_unrecorded() -> bool:
+    """Returns whether the current call is part of a function with a gradient of its own.
+
+    No tape sees what happens inside, such as under Keras' `RematScope`.
+    """
+    frames = traceback.walk_stack(None)
+    return any(f.f_code.co_filename.endswith("custom_gradient.py") for f, _ in frames)

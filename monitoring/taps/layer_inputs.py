@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import keras
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from ..statistics.types import Images, Tensor
 from .image_batches import fixed_batch_size
@@ -64,9 +65,7 @@ class LayerInputs:
                 self._model(batch, training=False)
             except _PassComplete:
                 pass
-        for layer, inputs in zip(self._layers, calls, strict=True):
-            if not inputs:
-                raise never_called(self._model, layer)
+        check_calls(self._model, self._layers, calls)
         self._expected = self._expected or [len(inputs) for inputs in calls]
         return calls
 
@@ -79,6 +78,8 @@ class LayerInputs:
                 pairs = zip(calls, self._expected, strict=False)
                 if self._expected and all(len(inputs) >= count for inputs, count in pairs):
                     raise _PassComplete
+            elif not in_symbolic_scope():
+                calls[number].append(None)
             return original_call(*args, **kwargs)
 
         return record_input
@@ -88,12 +89,27 @@ class _PassComplete(BaseException):
     """Ends a forward pass; Keras adds a traceback of its own to any `Exception`."""
 
 
-def never_called(model: keras.Model, layer: keras.layers.Layer) -> ValueError:
-    """Returns the error for a layer of which nothing was recorded."""
-    return ValueError(
-        f"Expected a layer that model '{model.name}' calls on these images, outside of loops and "
-        f"compiled functions. Received: layer '{layer.name}', which is not called there"
-    )
+def check_calls(
+    model: keras.Model, layers: Sequence[keras.layers.Layer], calls: Sequence[Sequence[Tensor]]
+) -> None:
+    """Checks that every layer was called, and only where its tensors can be taken.
+
+    Args:
+        model: The model.
+        layers: Layers of it.
+        calls: For each layer, the tensors of its calls; None for one that cannot be taken.
+
+    Raises:
+        ValueError: A layer was not.
+    """
+    for layer, tensors in zip(layers, calls, strict=True):
+        if not tensors or any(tensor is None for tensor in tensors):
+            where = "called inside of one" if tensors else "not called there"
+            raise ValueError(
+                f"Expected a layer that model '{model.name}' calls on these images, outside of "
+                "loops and compiled functions and, for gradients, of RematScope. Received: "
+                f"layer '{layer.name}', which is {where}"
+            )
 
 
 def check_parts(model: keras.Model, layers: Sequence[keras.layers.Layer]) -> None:
