@@ -541,7 +541,9 @@ def test_what_no_tape_sees_is_refused_and_not_zero():
         model = keras.Sequential([keras.Input((4,)), *layers])
     moments = InputMoments(draw(8, 4), draw(8, 2), "mse")
     assert moments.covariances(model, layers)[0][1].shape == (1, 4, 4)
-    with pytest.raises(ValueError, match="of RematScope. Received: layer 'again', which is called inside"):
+    with pytest.raises(
+        ValueError, match="of RematScope. Received: layer 'again', which is called inside"
+    ):
         moments.gradients(model, layers)
 
 
