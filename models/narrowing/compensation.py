@@ -49,12 +49,9 @@ def compensate(plan: Plan, cut: Cut, moments: Moments) -> None:
         moments: Measures both on the same images.
     """
     norms = norms_behind(plan)
-    solved = {id(norms[id(reader.layer)]) for reader in _readers(plan) if id(reader.layer) in norms}
     for layer in affected_layers(plan, cut.keep):
         if id(layer) in plan.trace.readers:
             _solve(plan, cut, moments, plan.trace.readers[id(layer)], norms.get(id(layer)))
-        elif type(layer) is keras.layers.BatchNormalization and id(layer) not in solved:
-            _follow_statistics(plan, cut, moments, layer)
 
 
 def _readers(plan: Plan) -> Sequence[Reader]:
@@ -226,20 +223,3 @@ def variance_ratio(narrow: np.ndarray, parent: np.ndarray) -> np.ndarray:
     usable = (parent > 1e-12) & (narrow > 1e-12)
     ratio = np.where(usable, narrow / np.where(usable, parent, 1.0), 1.0)
     return np.clip(ratio, 1 / LARGEST_RATIO, LARGEST_RATIO)
-
-
-def _follow_statistics(
-    plan: Plan, cut: Cut, moments: Moments, norm: keras.layers.BatchNormalization
-) -> None:
-    """Moves the statistics of a batch normalisation as far as its input has moved."""
-    narrow = cut.layers[id(norm)]
-    axis = plan.trace.axes[(id(norm.moving_mean), 0)]
-    places = np.flatnonzero(cut.keep[axis.numbers])
-    (wide_mean, wide_variance), (mean, variance) = (
-        moments.statistics(model, [layer])[0]
-        for model, layer in ((plan.model, norm), (cut.model, narrow))
-    )
-    wide_mean, wide_variance = wide_mean[places], wide_variance[places]
-    ratio = variance_ratio(variance, wide_variance)
-    narrow.moving_mean.assign(narrow.moving_mean.numpy() + (mean - wide_mean))
-    narrow.moving_variance.assign(narrow.moving_variance.numpy() * ratio)

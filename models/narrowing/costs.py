@@ -104,8 +104,6 @@ class Costs:
         calls, outputs = fuse(list(self._plan.calls), list(self._plan.outputs))
         sizes = {}
         for name, (shape, channels) in tensors.items():
-            if None in shape:
-                return np.full(1, np.nan), np.full((1, len(self._plan.groups)), np.nan)
             length = max(len(channels.numbers), 1)
             constant, slopes = self._places_of(channels.numbers)
             sizes[name] = prod(shape) // length * np.array([constant, *slopes])

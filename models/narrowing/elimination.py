@@ -98,7 +98,7 @@ def _square_root(gradients: np.ndarray, outputs: int) -> np.ndarray:
     """Returns L with L L' = G, (outputs, outputs)."""
     if np.ndim(gradients) == 0:
         return np.eye(outputs) * float(np.sqrt(gradients))
-    floor = 1e-9 * max(np.trace(gradients) / outputs, 1e-30)
+    floor = 1e-6 * max(np.trace(gradients), 1e-30)  # above the rounding of a float32 sum
     root: np.ndarray = np.linalg.cholesky((gradients + gradients.T) / 2 + floor * np.eye(outputs))
     return root
 

@@ -56,11 +56,6 @@ class Moments(Protocol):
             relative to `shift`.
         """
 
-    def statistics(
-        self, model: keras.Model, layers: Sequence[keras.layers.Layer]
-    ) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-        """Returns mean and variance of each layer's input channels, (channels,)."""
-
 
 class Joint(NamedTuple):
     """Mean and scatter over a number of samples, (columns,) and (columns, columns)."""

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from ..cost import ModelCost, model_cost
+from .graph import functional_graph
 from .groups import Plan, plan_groups
 from .moments import Moments
 from .rounds import PATH, Rounds
@@ -108,6 +109,12 @@ def narrow(
         (re-solved readers).
     """
     plan = plan_groups(model)
+    shapes = [tuple(tensor.shape[1:]) for tensor in functional_graph(model).inputs]
+    if any(None in shape for shape in shapes):
+        raise ValueError(
+            "Expected a model with a fixed input size, at which its costs are counted. Received: "
+            f"'{model.name}' with inputs of shape {', '.join(map(str, shapes))}"
+        )
     if not plan.free:
         reasons = "; ".join(sorted({g.fixed for g in plan.groups})) or "it makes no channels"
         raise ValueError(f"Model '{model.name}' has no channels that can be cut: {reasons}")
