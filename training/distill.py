@@ -25,10 +25,11 @@ class DistillationLoss(keras.losses.Loss):
         alpha: Weight of the teacher, 0..1; 0 is exactly the plain loss. Defaults to 0.5.
         temperature: T, above 0; a higher one softens the answers. Defaults to 4.
         name: Name of the loss. Defaults to "distillation".
+        from_logits: Whether the student puts out logits; else probabilities. Defaults to True.
 
     Call arguments:
         y_true: (batch, height, width, 2), the mask and the teacher's logit.
-        y_pred: (batch, height, width, 1), the student's logit.
+        y_pred: (batch, height, width, 1), what the student puts out.
 
     Example:
         >>> both = np.array([[[[1.0, 2.0]]]])
@@ -39,19 +40,30 @@ class DistillationLoss(keras.losses.Loss):
         Hinton, Vinyals, Dean 2015, https://arxiv.org/abs/1503.02531
     """
 
-    def __init__(self, alpha: float = 0.5, temperature: float = 4.0, name: str = "distillation"):
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        temperature: float = 4.0,
+        name: str = "distillation",
+        *,
+        from_logits: bool = True,
+    ):
         super().__init__(name=name, reduction="mean_with_sample_weight")
         if not 0 <= alpha <= 1:
             raise ValueError(f"Expected alpha from 0 to 1. Received: {alpha}")
         if not temperature > 0:
             raise ValueError(f"Expected a temperature above 0. Received: {temperature}")
-        self.alpha, self.temperature = alpha, temperature
+        self.alpha, self.temperature, self.from_logits = alpha, temperature, from_logits
 
     def call(self, y_true, y_pred):
         """Returns each pixel's loss, (batch, height, width)."""
-        hard = keras.losses.binary_crossentropy(y_true[..., :1], y_pred, from_logits=True)
+        hard = keras.losses.binary_crossentropy(
+            y_true[..., :1], y_pred, from_logits=self.from_logits
+        )
         if not self.alpha:
             return hard
+        if not self.from_logits:
+            y_pred = to_logits(y_pred)
         teacher = ops.sigmoid(ops.cast(y_true[..., 1:], y_pred.dtype) / self.temperature)
         student = ops.sigmoid(y_pred / self.temperature)
         soft = ops.mean(ops.square(teacher - student), axis=-1)
@@ -59,7 +71,8 @@ class DistillationLoss(keras.losses.Loss):
 
     def get_config(self):
         """Returns the arguments."""
-        return {"alpha": self.alpha, "temperature": self.temperature, "name": self.name}
+        arguments = {name: getattr(self, name) for name in ("alpha", "temperature", "from_logits")}
+        return {"name": self.name, **arguments}
 
 
 @keras.saving.register_keras_serializable("probe_zoo")

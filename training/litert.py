@@ -14,6 +14,7 @@ import numpy as np
 
 from models.quantization import folded, is_quantization_aware
 from monitoring.command_line import quiet_start
+from training.output_kind import LOGITS
 
 # Operators of MicroFlow, the runtime of the published Nano_U; a fused ReLU or ReLU6 is free.
 MICROCONTROLLER_OPERATORS = frozenset(
@@ -144,7 +145,14 @@ def arena_bytes(content: bytes) -> int | None:
     return int(match.group(1)) if match and result.returncode == 0 else None
 
 
-def c_header(content: bytes, name: str, incoming: Quantisation, outgoing: Quantisation) -> str:
+def c_header(
+    content: bytes,
+    name: str,
+    incoming: Quantisation,
+    outgoing: Quantisation,
+    *,
+    outputs: str = LOGITS,
+) -> str:
     """Returns a C header with a file's bytes and the meaning of its integers.
 
     Args:
@@ -152,15 +160,17 @@ def c_header(content: bytes, name: str, incoming: Quantisation, outgoing: Quanti
         name: Prefix of the header's identifiers.
         incoming: Quantisation of the input.
         outgoing: Quantisation of the output.
+        outputs: What the network puts out, "logits" or "probabilities". Defaults to "logits".
     """
     lines = [
         ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
         for at in range(0, len(content), BYTES_A_LINE)
     ]
     body = ",\n  ".join(lines)
+    meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
     return f"""\
 // {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
-// Input: images in -1..1, (1, height, width, 3). Output: logits; foreground where real >= 0.
+// Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
 #pragma once
 
 #define {name.upper()}_INPUT_SCALE {incoming.scale!r}f

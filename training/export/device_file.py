@@ -34,6 +34,7 @@ from training.litert import (
     operators,
     run,
 )
+from training.output_kind import LOGITS, PROBABILITIES, to_logits
 
 FOR_MICROCONTROLLERS = ("nano_u",)
 CALIBRATION_IMAGES = 128
@@ -58,7 +59,7 @@ class Exported:
         arena_estimate: Most bytes of tensors alive at one time, without alignment and
             scratch memory.
         input: Quantisation of the images.
-        output: Quantisation of the logits.
+        output: Quantisation of the outputs.
         images: Number of images in the test split, on which both were run.
         float_scores: Scores of the network that it was made from, with that network's
             rounding if it is quantisation-aware.
@@ -66,8 +67,8 @@ class Exported:
         per_image_iou: As `training.evaluate.spread` returns it, for the file.
         sweep: As `training.evaluate.sweep` returns it, for the file.
         agreement: Fraction of pixels of the same class in both.
-        within_a_step: Fraction of pixels whose logits differ by no more than one step of the
-            output's quantisation; float logits are clipped to the output's range.
+        within_a_step: Fraction of pixels whose outputs differ by no more than one step of their
+            quantisation; those of the float network are clipped to its range.
     """
 
     file: str
@@ -100,6 +101,7 @@ def export(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     header: bool = False,
+    outputs: str = LOGITS,
 ) -> Exported:
     """Writes model_int8.tflite into a folder, after running it on the test split.
 
@@ -107,13 +109,14 @@ def export(
     model_int8.refused.tflite instead.
 
     Args:
-        model: A trained model from images in -1..1 to logits.
+        model: A trained model from images in -1..1.
         splits: Training images for calibration, test images for the check.
         folder: Where to write.
         name: A key of `models.MODELS`.
         seed: Determines which training images are used. Defaults to 0.
         tolerance: Points of mIoU that may be lost. Defaults to 1.
         header: Whether to write model_int8.h as well. Defaults to False.
+        outputs: What the model puts out, "logits" or "probabilities". Defaults to "logits".
 
     Returns:
         What running the file has shown; export.json holds the same.
@@ -128,12 +131,15 @@ def export(
     if not is_quantization_aware(model):
         images = draw_images(splits.train, CALIBRATION_IMAGES, seed)
     content = convert(model, images)
-    exported = check_file(model, content, splits.test, name=name, tolerance=tolerance)
+    exported = check_file(
+        model, content, splits.test, name=name, tolerance=tolerance, outputs=outputs
+    )
     _remove_stale(folder, INT8 if exported.refused else INT8_REFUSED, INT8_HEADER)
     with whole_file(folder / exported.file) as draft:
         draft.write_bytes(content)
     if header and not exported.refused:
-        text = c_header(content, Path(INT8_HEADER).stem, exported.input, exported.output)
+        steps = exported.input, exported.output
+        text = c_header(content, Path(INT8_HEADER).stem, *steps, outputs=outputs)
         with whole_file(folder / INT8_HEADER) as draft:
             draft.write_text(text, encoding="ascii")
     write_values(folder / EXPORT, asdict(exported))
@@ -153,7 +159,13 @@ def _remove_stale(folder: Path, *names: str) -> None:
 
 
 def check_file(
-    model: keras.Model, content: bytes, test: Split, *, name: str, tolerance: float
+    model: keras.Model,
+    content: bytes,
+    test: Split,
+    *,
+    name: str,
+    tolerance: float,
+    outputs: str = LOGITS,
 ) -> Exported:
     """Runs an INT8 file beside the network that it was made from.
 
@@ -163,6 +175,7 @@ def check_file(
         test: Images and masks.
         name: A key of `models.MODELS`.
         tolerance: Points of mIoU that may be lost.
+        outputs: What both put out, "logits" or "probabilities". Defaults to "logits".
     """
     images = scale(test.images)
     exact, rounded = model.predict(images, batch_size=16, verbose=0), run(content, images)
@@ -173,6 +186,8 @@ def check_file(
     )
     low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
     difference = np.abs(np.clip(exact, low, high) - rounded)
+    if outputs == PROBABILITIES:
+        exact, rounded = (np.asarray(to_logits(values)) for values in (exact, rounded))
     float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, rounded))
     used, cost = operators(content), model_cost(model)
     outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)

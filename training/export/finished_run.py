@@ -7,6 +7,7 @@ from monitoring.records.run_files import CONFIG, MODEL, expanded
 from training.config import validate
 from training.export.device_file import TOLERANCE, Exported, export
 from training.model_files import load_model
+from training.output_kind import output_kind
 from training.splits import read_config_splits
 
 DATA_RAM = 320 * 1024  # bytes, of an ESP32-S3
@@ -40,14 +41,16 @@ def export_run(
             f"{folder} does not hold a finished run of train.py: {MODEL} and {CONFIG}"
         )
     config = validate(read_values(settings), source=str(settings))
+    model = load_model(folder / MODEL)
     return export(
-        load_model(folder / MODEL),
+        model,
         read_config_splits(config, expanded(data) if data else None),
         folder,
         name=config.model.name,
         seed=config.training.seed,
         tolerance=tolerance,
         header=header,
+        outputs=output_kind(model, config.narrow.outputs, option="narrow.outputs:"),
     )
 
 
