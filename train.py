@@ -5,22 +5,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from monitoring.command_line import Parser, one_line, printable, quiet_start
+from monitoring.command_line import one_line, printable, quiet_start
 from monitoring.optional import MissingPackageError
-
-EXAMPLES = """\
-examples:
-  python train.py --pipeline --probes encoder,bottleneck --output runs/all
-      from nothing to an INT8 file: teacher, distilled student, export, one report
-  python train.py --model bu_net --probes encoder,bottleneck
-      train on scenes that the project draws itself, and watch the probes
-  python train.py --model nano_u --epochs 50 --enable-nas-monitoring
-      the same as --probes encoder,bottleneck
-  python train.py --model nano_u --probes encoder --no-nas-monitoring
-      build the probes, but measure nothing
-  python train.py --config configs/recipe_nano_u.yaml --data DIR
-      DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
-"""
+from training.options import parser
 
 
 def train(*args, **options):
@@ -46,85 +33,6 @@ def user_input() -> Iterator[None]:
         raise UsageError(one_line(error)) from error
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the command line's options."""
-    options = Parser(
-        prog="train.py",
-        description="Train a small segmentation network, and see what its channels do.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    options.add_argument("--model", metavar="NAME", help="nano_u (default) or bu_net")
-    options.add_argument(
-        "--probes",
-        metavar="GROUPS",
-        help="comma-separated: encoder, bottleneck, decoder; turns monitoring on",
-    )
-    monitoring = options.add_mutually_exclusive_group()
-    monitoring.add_argument(
-        "--enable-nas-monitoring",
-        "--enable-nas",
-        dest="monitoring",
-        action="store_true",
-        default=None,
-        help="measure the probes' channels every epoch; without --probes: encoder,bottleneck",
-    )
-    monitoring.add_argument(
-        "--no-nas-monitoring",
-        dest="monitoring",
-        action="store_false",
-        help="build probes, measure nothing",
-    )
-    options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
-    options.add_argument("--config", metavar="FILE", help="YAML; command-line options override it")
-    options.add_argument("--epochs", type=int, metavar="N", help="passes through the images")
-    options.add_argument("--batch-size", type=int, metavar="N", help="images per step")
-    options.add_argument(
-        "--distill-from",
-        metavar="TEACHER",
-        help="a run's folder or a .keras file; the student learns from its outputs, too",
-    )
-    options.add_argument(
-        "--quantization-aware",
-        action="store_true",
-        default=None,
-        help="train nano_u with INT8 rounding; with --pipeline: as a second student",
-    )
-    options.add_argument(
-        "--pipeline",
-        action="store_true",
-        help="teacher, distilled student, INT8 and a report; resumes what --output holds",
-    )
-    options.add_argument(
-        "--export",
-        choices=("int8",),
-        help="write and check model_int8.tflite for a microcontroller",
-    )
-    options.add_argument(
-        "--export-tolerance",
-        type=float,
-        metavar="POINTS",
-        help="points of mIoU that it may lose (default: 1)",
-    )
-    options.add_argument(
-        "--header",
-        action="store_true",
-        default=None,
-        help="write model_int8.h as well, for firmware",
-    )
-    options.add_argument(
-        "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
-    )
-    options.add_argument(
-        "--resume",
-        metavar="RUN",
-        help="resume a run that was stopped, with its own settings; excludes other options",
-    )
-    options.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run")
-    return options
-
-
 def overrides(args: argparse.Namespace) -> dict[str, dict]:
     """Returns {section: {key: value}} of the options on the command line."""
     probes = None
@@ -141,6 +49,10 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
             "quantization_aware": args.quantization_aware,
         },
         "distillation": {"teacher": args.distill_from},
+        "narrow": {
+            **{"parent": args.narrow, "macs": args.macs, "parameters": args.parameters},
+            **{"peak_ram": args.peak_ram, "teacher": args.teacher},
+        },
         "nas": {"enabled": monitoring},
         "export": {
             "format": args.export,
@@ -172,7 +84,7 @@ def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
     return 3 if pipeline.is_refused() else 0
 
 
-def prepare_run(args: argparse.Namespace):
+def prepare_run(args: argparse.Namespace, verbose: int):
     """Returns the run that the command line asks for; None if it has finished before."""
     with quiet_start():
         from training.config import read_config
@@ -183,13 +95,13 @@ def prepare_run(args: argparse.Namespace):
             raise ValueError("--header and --export-tolerance need --export int8")
         with quiet_start():
             from training.run import prepare
-        return prepare(config)
+        return prepare(config, verbose=verbose)
     if vars(args) != vars(parser().parse_args(["--resume", args.resume])):
         raise ValueError("--resume takes no other option: the run uses its own settings")
     with quiet_start():
         from training.run import prepare, read_resumed
     resumed = read_resumed(args.resume)
-    return None if resumed is None else prepare(resumed, resume=True)
+    return None if resumed is None else prepare(resumed, resume=True, verbose=verbose)
 
 
 def run_training(run, verbose: int) -> int:
@@ -211,12 +123,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     verbose = 1 if sys.stdout.isatty() else 2  # a bar for people, lines for files
     remains = "nothing was written"
+    if args.narrow is not None:
+        remains = "if the folder of the run is there, --resume continues it"
     try:
         if args.pipeline and args.resume is None:
             remains = "the same command with --output resumes it"
             return run_pipeline(args, verbose)
         with user_input():
-            run = prepare_run(args)
+            run = prepare_run(args, verbose)
         if run is None:
             print(f"{printable(args.resume)} has finished: nothing is left to do")
             return 0

@@ -18,6 +18,7 @@ from monitoring.records import run_files
 from monitoring.records.run_files import (
     BEFORE_CHECKPOINT,
     CHECKPOINT,
+    CUT,
     MARKER,
     NAMES,
     SUBFOLDERS,
@@ -30,6 +31,8 @@ from monitoring.records.run_files import (
     remove_own_files,
 )
 from train import main
+
+KEPT = ("config.yaml", *CUT)  # when a training starts over
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -144,6 +147,15 @@ def test_an_unfinished_run_is_cleared_but_for_strangers_files(tmp_path):
     assert set(contents(tmp_path)) == {"config.yaml", MARKER, *strangers}
 
 
+def test_the_network_that_a_training_begins_with_stays_but_not_its_draft(tmp_path):
+    unfinished(tmp_path)
+    for name in CUT:
+        (tmp_path / name).write_text("ours")
+        (tmp_path / f".unfinished.{name}").write_text("half")
+    clear_unfinished_run(tmp_path)
+    assert set(contents(tmp_path)) == {"config.yaml", MARKER, *CUT}
+
+
 def test_empty_subfolders_go(tmp_path):
     unfinished(tmp_path)
     clear_unfinished_run(tmp_path)
@@ -166,7 +178,7 @@ def test_without_a_marker_nothing_is_cleared(tmp_path, name):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {*BEFORE_CHECKPOINT, CHECKPOINT, "config.yaml"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*KEPT, *BEFORE_CHECKPOINT, CHECKPOINT}))
 def test_a_marked_folder_with_a_result_is_not_cleared(tmp_path, name):
     unfinished(tmp_path)
     (tmp_path / name).write_text("mine")

@@ -1,7 +1,8 @@
 """Reads the configuration of a run.
 
 The command line overrides the user's file, which overrides configs/<model>.yaml, which
-overrides the defaults in `training.settings`.
+overrides the defaults in `training.settings`. For a network that is narrowed, the settings of its
+parent stand in place of configs/<model>.yaml.
 """
 
 import difflib
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from monitoring.records.files import read_values
 from monitoring.records.run_files import expanded
-from training.settings import Config, ModelConfig
+from training.settings import Config, ModelConfig, NarrowConfig
 
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -51,16 +52,30 @@ def read_config(
         validate(values, source=str(path))
     overrides = overrides or {}
     validate(overrides, source=origin)
-    name = _merge(values, overrides).get("model", {}).get("name", ModelConfig().name)
-    shipped = CONFIGS / f"{name}.yaml"
-    # An unknown name is refused where networks are built.
-    defaults = read_values(shipped, _UniqueKeys) if shipped.is_file() else {}
-    config = validate(_merge(_merge(defaults, values), overrides), source="configuration")
+    chosen = merge(values, overrides)
+    if chosen.get("narrow", {}).get("parent") is not None:
+        from training.narrow_settings import narrow_config  # it needs Keras
+
+        return narrow_config(chosen)
+    defaults = shipped_settings(chosen.get("model", {}).get("name", ModelConfig().name))
+    config = validate(merge(defaults, chosen), source="configuration")
+    if config.narrow != NarrowConfig():
+        raise ValueError(
+            "A budget, narrow.outputs and narrow.teacher need narrow.parent (--narrow)"
+        )
     if config.nas.enabled and not config.model.probes and config.nas.probe_layers is None:
         # Without probes, the monitor would watch the single output channel.
         model = config.model.model_copy(update={"probes": DEFAULT_PROBES})
         config = config.model_copy(update={"model": model})
     return config
+
+
+def shipped_settings(name: str) -> dict[str, Any]:
+    """Returns the settings in configs/<name>.yaml, none for an unknown network."""
+    shipped = CONFIGS / f"{name}.yaml"
+    # An unknown name is refused where networks are built.
+    settings: dict[str, Any] = read_values(shipped, _UniqueKeys) if shipped.is_file() else {}
+    return settings
 
 
 def validate(values: Any, *, source: str) -> Config:
@@ -111,10 +126,10 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _merge(below: Mapping, above: Mapping) -> dict:
+def merge(below: Mapping, above: Mapping) -> dict:
     """Returns both mappings in one; `above` overrides `below` key by key in each section."""
     merged = dict(below)
     for key, value in above.items():
         nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if nested else value
+        merged[key] = merge(merged[key], value) if nested else value
     return merged

@@ -23,8 +23,13 @@ def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
 
     A split with no more than `count` images gives all of them.
     """
-    order = np.random.default_rng(seed).permutation(len(split))[:count]
-    return scale(split.images[np.sort(order)])
+    return scale(draw_pairs(split, count, seed)[0])
+
+
+def draw_pairs(split: Split, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draws `count` images as `draw_images` does, and their masks; both in uint8."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
+    return split.images[drawn], split.masks[drawn]
 
 
 def batches(split: Split, batch_size: int, answers: Callable | None = None):

@@ -63,7 +63,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     durations = Durations(checkpoint.seconds, checkpoint.monitoring_seconds + estimate, estimate)
     checkpoint.load_best(model)
     if run.teacher is not None:
-        compile_for_masks(model, model.optimizer)  # only the student is saved
+        compile_for_masks(model, model.optimizer, outputs=run.outputs)  # only the student is saved
     write_results(run, durations, verbose=verbose)
     checkpoint.remove()
     if verbose:

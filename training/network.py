@@ -1,15 +1,32 @@
 """The network that a configuration describes, and what is wrong with the configuration."""
 
 import importlib.util
+from typing import NamedTuple
 
 import keras
 
-from models import MODELS, quantization_aware
+from models import MODELS, probe_names, quantization_aware
 from monitoring.taps.watched import Watched
+from training.output_kind import LOGITS
+from training.parents import read_parent
 from training.settings import Config
 
 
-def checked_model(config: Config) -> keras.Model:
+class Network(NamedTuple):
+    """The network of a configuration.
+
+    Attributes:
+        model: The network; of a run that narrows, the parent, whose layers' names remain.
+        outputs: What it puts out, "logits" or "probabilities".
+        is_parent: Whether it is to be narrowed.
+    """
+
+    model: keras.Model
+    outputs: str = LOGITS
+    is_parent: bool = False
+
+
+def checked_network(config: Config) -> Network:
     """Checks a configuration as far as that is possible without images.
 
     Returns:
@@ -20,10 +37,14 @@ def checked_model(config: Config) -> keras.Model:
             be built, or a layer cannot be watched.
     """
     _check_settings(config)
-    model = build(config)
+    if config.narrow.parent is None:
+        network = Network(build(config))
+    else:
+        network = Network(*read_parent(config.narrow), is_parent=True)
+        _check_parent(network.model, config)
     if config.nas.probe_layers is not None:
-        Watched(model, config.nas.probe_layers)
-    return model
+        Watched(network.model, config.nas.probe_layers)
+    return network
 
 
 def build(config: Config) -> keras.Model:
@@ -45,6 +66,18 @@ def build(config: Config) -> keras.Model:
     return quantization_aware(model) if config.training.quantization_aware else model
 
 
+def _check_parent(model: keras.Model, config: Config) -> None:
+    """Raises a ValueError for a parent that cannot do what the configuration asks for."""
+    nas = config.nas
+    if nas.enabled and nas.probe_layers is None and not probe_names(model):
+        raise ValueError(
+            f"{config.narrow.parent} has no probes, and they cannot be added to a network that is "
+            "narrowed: name layers as nas.probe_layers in --config, or give --no-nas-monitoring"
+        )
+    if config.training.quantization_aware:
+        quantization_aware(model)
+
+
 def check_model_name(name: str) -> None:
     """Raises a ValueError for a network that the zoo does not have."""
     if name not in MODELS:
@@ -53,7 +86,8 @@ def check_model_name(name: str) -> None:
 
 def _check_settings(config: Config) -> None:
     """Raises a ValueError for settings that contradict each other or lack a package."""
-    check_model_name(config.model.name)
+    if config.narrow.parent is None:
+        check_model_name(config.model.name)
     if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
         raise ValueError("export.format: int8 needs ai-edge-litert: pip install ai-edge-litert")
     nas, epochs = config.nas, config.training.epochs

@@ -19,7 +19,7 @@ from monitoring.records.run_files import (
 from training.config import read_config, validate
 from training.fit import fit
 from training.images import Splits
-from training.network import build, check_model_name, checked_model
+from training.network import build, check_model_name, checked_network
 from training.pipeline_report import write_pipeline_report
 from training.run import RUNS, Run, prepare, read_resumed, write_missing_cost
 from training.settings import Config
@@ -110,10 +110,12 @@ def prepare_pipeline(
     student = read_config(path, overrides)
     if student.distillation.teacher is not None:
         raise ValueError("--pipeline trains its own teacher: omit --distill-from")
+    if student.narrow.parent is not None:
+        raise ValueError("--pipeline builds its own networks: omit --narrow")
     check_model_name(student.model.name)
     steps = dict(_steps(student, _teacher(student, overrides)))
     for config in steps.values():
-        checked_model(config)
+        checked_network(config)
     output, splits = student.output.folder, None
     if output is None or not (Path(output) / PIPELINE_SETTINGS).is_file():
         splits = read_config_splits(student)

@@ -1,5 +1,6 @@
 """What a trained run writes: the model, its scores, its INT8 file, advice and a report."""
 
+from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
 from training.data import draw_images
 from training.evaluate import (
+    Evaluation,
     draw_predictions,
     evaluate,
     image_ious,
@@ -35,6 +37,7 @@ from training.evaluate import (
 )
 from training.export import export, summary
 from training.images import IGNORED
+from training.narrowing import final_values
 from training.run import Run
 from training.stages import stages_of
 
@@ -75,6 +78,7 @@ def write_results(run: Run, durations: Durations, *, verbose: int) -> None:
             seed=run.config.training.seed,
             tolerance=settings.tolerance,
             header=settings.header,
+            outputs=run.outputs,
         )
         if verbose or exported.refused:
             print(summary(exported))
@@ -85,7 +89,7 @@ def write_results(run: Run, durations: Durations, *, verbose: int) -> None:
 def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
     """Scores the model on the test split; writes predictions.png and evaluation.json."""
     test, config = run.splits.test, run.config
-    scores = logits(run.model, test, config.training.batch_size)
+    scores = logits(run.model, test, config.training.batch_size, outputs=run.outputs)
     predicted = scores >= 0
     evaluation = evaluate(predicted, test.masks)
     draw_predictions(run.folder / PREDICTIONS, test, predicted, config.output.predictions)
@@ -101,6 +105,7 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
         per_image_iou=spread(image_ious(predicted, test.masks)),
         sweep=sweep(scores, test.masks),
         **_ignored(test.masks),
+        **_cut(run, evaluation),
     )
     if verbose:
         print(
@@ -114,6 +119,15 @@ def _ignored(masks: np.ndarray) -> dict[str, float]:
     """Returns the fraction of pixels that are not scored, if there are any."""
     fraction = float((masks == IGNORED).mean())
     return {"ignored_share": fraction} if fraction else {}
+
+
+def _cut(run: Run, evaluation: Evaluation) -> dict[str, dict]:
+    """Returns what the run's network was cut out of, if it was."""
+    if run.parent is None:
+        return {}
+    values = final_values(run.parent, run.model, run.outputs, run.splits, run.folder)
+    values["scores"]["trained"]["test"] = asdict(evaluation)
+    return {"cut": values}
 
 
 def _measure_teacher(run: Run) -> bool:

@@ -8,7 +8,7 @@ import keras
 
 from models.cost import model_cost
 from monitoring import NASMonitorCallback
-from monitoring.records.files import whole_file
+from monitoring.records.files import read_values, whole_file
 from monitoring.records.run_files import (
     CHECKPOINT,
     CONFIG,
@@ -25,12 +25,14 @@ from monitoring.records.run_files import (
     mark_folder,
 )
 from training.compilation import compile_model
-from training.config import read_config
+from training.config import read_config, validate
 from training.data import draw_images
 from training.distill import read_teacher
 from training.evaluate import write_values
 from training.images import Splits
-from training.network import checked_model
+from training.narrowing import narrowed_model
+from training.network import Network, checked_network
+from training.output_kind import LOGITS
 from training.settings import Config
 from training.splits import read_config_splits
 
@@ -49,6 +51,8 @@ class Run:
         folder: This run's own; it holds config.yaml and cost.json.
         monitor: The callback that measures, or None.
         teacher: The model whose answers are taught, or None.
+        parent: The model that `model` was cut out of, or None.
+        outputs: What `model` and `parent` put out, "logits" or "probabilities".
         missing: What could not be written during the training; `fit` fills it.
     """
 
@@ -58,6 +62,8 @@ class Run:
     folder: Path
     monitor: NASMonitorCallback | None
     teacher: keras.Model | None = None
+    parent: keras.Model | None = None
+    outputs: str = LOGITS
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -89,10 +95,10 @@ def read_resumed(folder: str | Path) -> Config | None:
         if is_marked(folder):
             reason += f": it was stopped before it began; remove {folder} and start again"
         raise FileNotFoundError(f"{folder} is not a run of train.py: {reason}")
-    config = read_config(settings, {"output": {"folder": str(folder)}})
     if (folder / EVALUATION).is_file() and not has_checkpoint(folder):
+        validate(read_values(settings), source=str(settings))
         return None
-    return config
+    return read_config(settings, {"output": {"folder": str(folder)}})
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -106,8 +112,11 @@ def prepare(
     *,
     resume: bool = False,
     splits: Splits | None = None,
+    verbose: int = 0,
 ) -> Run:
     """Checks everything that can fail, and then claims the run's folder.
+
+    A network that is narrowed is cut after that, into the folder.
 
     Args:
         config: The configuration, every key set.
@@ -115,24 +124,31 @@ def prepare(
         resume: Whether the output folder may hold this run already, which is then resumed.
             Defaults to False.
         splits: The configuration's images, if they are decoded. Defaults to None.
+        verbose: 0 is silent, else what is cut is printed. Defaults to 0.
 
     Raises:
         ValueError: As for `train`.
         OSError: As for `train`.
     """
     keras.utils.set_random_seed(config.training.seed)
-    model = checked_model(config)
+    network = checked_network(config)
     teacher = None
     distillation = config.distillation
     if distillation.teacher is not None:
-        teacher = read_teacher(distillation.teacher, model, distillation.teacher_outputs)
+        teacher = read_teacher(distillation.teacher, network.model, distillation.teacher_outputs)
     splits = splits or read_config_splits(config)
-    compile_model(model, config, steps=config.training.epochs * _steps(config, splits))
     folder = _claim(config, resume=resume)
+    try:
+        model = _model(network, config, splits, folder, verbose=verbose)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    steps = config.training.epochs * _steps(config, splits)
+    compile_model(model, config, steps=steps, outputs=network.outputs)
     monitor = nas_callback
     if monitor is None and config.nas.enabled:
         monitor = _monitor(config, splits, folder)
-    run = Run(config, splits, model, folder, monitor, teacher)
+    parent = network.model if network.is_parent else None
+    run = Run(config, splits, model, folder, monitor, teacher, parent, network.outputs)
     try:
         if not has_checkpoint(folder):  # else `fit` does it, if the checkpoint is one of ours
             write_missing_settings(run)
@@ -148,12 +164,16 @@ def write_missing_settings(run: Run) -> None:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     mark_folder(run.folder)
-    if not (run.folder / CONFIG).exists():
-        output = run.config.output.model_copy(update={"folder": None})
-        text = run.config.model_copy(update={"output": output}).to_yaml()
-        with whole_file(run.folder / CONFIG) as draft:
-            draft.write_text(text, encoding="utf-8")
+    _write_missing_config(run.folder, run.config)
     write_missing_cost(run.folder, run.model)
+
+
+def _write_missing_config(folder: Path, config: Config) -> None:
+    if not (folder / CONFIG).exists():
+        output = config.output.model_copy(update={"folder": None})
+        text = config.model_copy(update={"output": output}).to_yaml()
+        with whole_file(folder / CONFIG) as draft:
+            draft.write_text(text, encoding="utf-8")
 
 
 def write_missing_cost(folder: Path, model: keras.Model) -> None:
@@ -161,6 +181,21 @@ def write_missing_cost(folder: Path, model: keras.Model) -> None:
     if not (folder / COST).exists():
         cost = model_cost(model)
         write_values(folder / COST, {name: getattr(cost, name) for name in COSTS})
+
+
+def _model(
+    network: Network, config: Config, splits: Splits, folder: Path, *, verbose: int
+) -> keras.Model:
+    """Returns the network to train; one that is narrowed is cut, unless the folder holds it.
+
+    Raises:
+        ValueError: It cannot be narrowed to its budget.
+        OSError: The folder cannot be written.
+    """
+    if not network.is_parent:
+        return network.model
+    _write_missing_config(folder, config)  # a run that is killed from here on can be resumed
+    return narrowed_model(network, config, splits, folder, verbose=verbose)
 
 
 def _steps(config: Config, splits: Splits) -> int:

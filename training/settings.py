@@ -1,6 +1,7 @@
 """The sections of a configuration: every key, its type, its range and its default."""
 
 import os
+import re
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -27,12 +28,28 @@ def _absolute(path: Any) -> Any:
     return os.path.abspath(_folder(path)) if isinstance(path, str) else path
 
 
+def _amount(thousand: int) -> BeforeValidator:
+    """Returns what reads 2.4M and 40k as whole numbers; k is `thousand`, M its square."""
+
+    def read(value: Any) -> Any:
+        if type(value) is int:
+            return value
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kM]?)", str(value))
+        if match is None:
+            raise ValueError("expected a number such as 7000, 40k or 2.4M")
+        return round(float(match[1]) * {"": 1, "k": thousand, "M": thousand**2}[match[2]])
+
+    return BeforeValidator(read)
+
+
 # YAML reads 1e-3 as a string, so numbers may be strings.
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, _amount(1000), Field(ge=1)]
+Bytes = Annotated[int, _amount(1024), Field(ge=1)]
 Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[
@@ -146,6 +163,33 @@ class DistillationConfig(Section):
     temperature: Positive = 4.0
 
 
+class NarrowConfig(Section):
+    """A trained network that is cut down and trained on, in place of one that is built anew.
+
+    `parent`: a run's folder, a .keras file, or None. `outputs`: what it puts out; if None, its
+    last activation tells. `macs` (multiply-adds per image), `parameters` and `peak_ram` (bytes of
+    activations at their peak in INT8) are the most that may be left; None: no limit. `teacher`:
+    whether it learns from the parent's answers, too.
+    """
+
+    parent: AbsolutePath | None = None
+    outputs: Literal["logits", "probabilities"] | None = None
+    macs: Amount | None = None
+    parameters: Amount | None = None
+    peak_ram: Bytes | None = None
+    teacher: bool = False
+
+    @property
+    def budget(self) -> dict[str, int]:
+        """{cost, as `models.cost` names it: the most that is allowed}."""
+        limits = {
+            "macs": self.macs,
+            "parameters": self.parameters,
+            "peak_activation_bytes": self.peak_ram,
+        }
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 class NasConfig(Section):
     """The monitor. If `probe_layers` is None, it watches the model's probes."""
 
@@ -188,6 +232,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     distillation: DistillationConfig = DistillationConfig()
+    narrow: NarrowConfig = NarrowConfig()
     nas: NasConfig = NasConfig()
     export: ExportConfig = ExportConfig()
     pipeline: PipelineConfig = PipelineConfig()

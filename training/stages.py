@@ -17,11 +17,14 @@ from training.settings import Config
 
 
 def stages_of(run: RunFolder) -> "Stages | None":
-    """Returns the network of a run; None if none of its probes stands for a width of the zoo."""
+    """Returns the network of a run; None if none of its probes stands for a width of the zoo.
+
+    A network that was narrowed has a width for each block, which no builder can express.
+    """
     if not run.config:
         return None
     config = validate(run.config, source=str(run.folder / CONFIG))
-    if config.model.name not in MODELS:
+    if config.model.name not in MODELS or config.narrow.parent is not None:
         return None
     now = {
         probe: record.channels

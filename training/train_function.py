@@ -24,6 +24,7 @@ def train(
     config: str | Path | None = None,
     batch_size: int | None = None,
     distill_from: str | Path | None = None,
+    narrow: Mapping | None = None,
     quantization_aware: bool | None = None,
     export_format: str | None = None,
     output: str | Path | None = None,
@@ -50,6 +51,9 @@ def train(
         batch_size: Images per step.
         distill_from: A teacher of the same input and output: a run's folder or a .keras file.
             Defaults to None: `config`'s, else no teacher.
+        narrow: Keys of the configuration's section `narrow`: a trained network is cut down and
+            trained on, such as {"parent": "runs/wide", "macs": "2.4M"}. Defaults to None:
+            `config`'s, else a network is built anew.
         quantization_aware: Whether to round weights and activations as INT8 will, nano_u
             only. Defaults to None: `config`'s, else False.
         export_format: "int8" for a file for microcontrollers, model_int8.tflite. Defaults to
@@ -84,7 +88,7 @@ def train(
     if resume is not None:
         settings = (model_name, epochs, probes, data, config, batch_size, distill_from)
         more = (quantization_aware, export_format, output, seed, enable_nas_monitoring or None)
-        if any(value is not None for value in (*settings, *more, nas_config)):
+        if any(value is not None for value in (*settings, *more, narrow, nas_config)):
             raise ValueError(
                 "A resumed run uses its own settings: with resume, give no argument but "
                 "nas_callback and verbose."
@@ -102,6 +106,7 @@ def train(
             "quantization_aware": quantization_aware,
         },
         "distillation": {"teacher": None if distill_from is None else str(distill_from)},
+        "narrow": dict(narrow or {}),
         "export": {"format": export_format},
         "nas": nas | dict(nas_config or {}),
         "output": {"folder": None if output is None else str(output)},
@@ -111,7 +116,7 @@ def train(
         for section, values in sections.items()
     }
     resolved = read_config(config, overrides, origin="train()")
-    return fit(prepare(resolved, nas_callback), verbose=verbose)
+    return fit(prepare(resolved, nas_callback, verbose=verbose), verbose=verbose)
 
 
 def _resume(
@@ -120,7 +125,7 @@ def _resume(
     """Continues a run; one that has finished is only loaded."""
     config = read_resumed(folder)
     if config is not None:
-        return fit(prepare(config, nas_callback, resume=True), verbose=verbose)
+        return fit(prepare(config, nas_callback, resume=True, verbose=verbose), verbose=verbose)
     history = keras.callbacks.History()
     history.history = without_epoch(read_history(folder / HISTORY))
     return load_model(folder / MODEL), history

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from . import schema
 from .files import DamagedFileError, read_values, whole_lines
 from .record import ProbeRecord
 from .record_lines import TORN, RecordLines
-from .run_files import CONFIG, COST, EVALUATION, EXPORT, HISTORY, MONITOR_JSONL
+from .run_files import CONFIG, COST, EVALUATION, EXPORT, HISTORY, MONITOR_JSONL, NARROWING
 from .snapshots import read_snapshots
 
 __all__ = ["RunFolder", "RunReader", "read_history", "read_records", "read_run", "read_snapshots"]
@@ -32,6 +32,8 @@ class RunFolder:
         cost: What the network costs on a device; empty where that was not written.
         history: {column: one value per epoch} of Keras' log; empty where there is none.
         notes: What is missing or was left out, one sentence each.
+        narrowing: What the network was cut out of; empty where it was built anew. Once the run
+            has finished, it has the scores on the test split, too.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class RunFolder:
     cost: Mapping[str, Any]
     history: Mapping[str, list[float]]
     notes: tuple[str, ...]
+    narrowing: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def last(self) -> dict[str, ProbeRecord]:
@@ -127,15 +130,17 @@ class RunReader:
         history, torn = self._cached(HISTORY, _history_and_torn, ({}, False))
         if torn:
             notes.append(f"{HISTORY}: {TORN}")
+        evaluation = self._cached(EVALUATION, read_checked, {})
         return RunFolder(
             folder,
             records,
             config=self._cached(CONFIG, read_checked, {}),
-            evaluation=self._cached(EVALUATION, read_checked, {}),
+            evaluation=evaluation,
             exported=self._cached(EXPORT, read_checked, {}),
             cost=self._cached(COST, read_checked, {}),
             history=history,
             notes=tuple(notes),
+            narrowing=evaluation.get("cut") or self._cached(NARROWING, read_checked, {}),
         )
 
     def _cached(self, name: str, reader: Callable[[Path], Any], absent: Any) -> Any:

@@ -18,6 +18,8 @@ HISTORY = "history.csv"
 MODEL = "model.keras"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.png"
+NARROWED = "narrowed.keras"  # the network that was cut, before any training
+NARROWING = "narrowing.json"  # what was cut; written before NARROWED
 CHECKPOINT = "checkpoint"
 BEST = "best.npz"  # in CHECKPOINT
 LAST = "last.npz"  # in CHECKPOINT
@@ -40,10 +42,11 @@ PIPELINE_SETTINGS = "pipeline.yaml"
 
 DRAFT = ".unfinished."  # prefix of a file that is being written
 
+CUT = (NARROWING, NARROWED)  # what a training begins with; one that starts over keeps it
 # What a training writes before its first checkpoint is complete.
 BEFORE_CHECKPOINT = (COST, HISTORY, MONITOR_CSV, MONITOR_JSONL, TENSORBOARD, ARRAYS, WINDOW)
 NAMES = (
-    *(CONFIG, *BEFORE_CHECKPOINT, CHECKPOINT, TEACHER, MODEL, EVALUATION, PREDICTIONS),
+    *(CONFIG, *CUT, *BEFORE_CHECKPOINT, CHECKPOINT, TEACHER, MODEL, EVALUATION, PREDICTIONS),
     *(REPORT, ADVICE, ADVISED, ANALYSIS, EXPORT, INT8, INT8_REFUSED, INT8_HEADER),
     *(PIPELINE, PIPELINE_SETTINGS),
 )
@@ -169,7 +172,8 @@ def clear_unfinished_run(folder: Path) -> None:
     """Removes what a training has written before its first checkpoint, so that it starts over.
 
     Args:
-        folder: A run's folder without a checkpoint. Its config.yaml stays.
+        folder: A run's folder without a checkpoint. Its config.yaml stays, and so does the
+            network that the training begins with.
 
     Raises:
         ValueError: The folder holds a file that such a training does not write, or it is not
@@ -178,10 +182,10 @@ def clear_unfinished_run(folder: Path) -> None:
     unchanged = (CONFIG, MARKER)
     names = [name for name in (*NAMES, *(DRAFT + name for name in NAMES)) if name not in unchanged]
     present = [name for name in names if os.path.lexists(folder / name)]
-    removable = {*BEFORE_CHECKPOINT, CHECKPOINT}
-    removable |= {DRAFT + name for name in (CONFIG, *BEFORE_CHECKPOINT)}
+    written = {*BEFORE_CHECKPOINT, *CUT, CHECKPOINT}
+    written |= {DRAFT + name for name in (CONFIG, *CUT, *BEFORE_CHECKPOINT)}
     for name in present:
-        is_ours = name in removable and _is_kind(folder / name)
+        is_ours = name in written and _is_kind(folder / name)
         if not is_ours or not is_marked(folder):
             reason = "is not marked as ours" if is_ours else "has no checkpoint"
             raise ValueError(
@@ -192,7 +196,7 @@ def clear_unfinished_run(folder: Path) -> None:
     for name in present:
         if name in SUBFOLDERS:
             remove_own_files(folder / name)
-        else:
+        elif name not in CUT:
             (folder / name).unlink()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .files import DamagedFileError
-from .run_files import ADVICE, CONFIG, COST, EVALUATION, EXPORT
+from .run_files import ADVICE, CONFIG, COST, EVALUATION, EXPORT, NARROWING
 
 LARGEST = 2**63  # no whole number in a run's files is plausible beyond this
 
@@ -94,6 +94,21 @@ PROJECTED = Fields(
     {"probe": TEXT, "level": TEXT, "directions": COUNT}
     | dict.fromkeys(("principal", "random", "lost"), NUMBER)
 )
+CUT_GROUP = Fields(
+    {"name": TEXT, "before": WIDTH, "after": WIDTH, "kept": ListOf(COUNT)}
+    | {"loss": SCORE, "fixed": TEXT}
+)
+BY_SPLIT = Fields({"val": SCORES}, {"test": SCORES})
+NARROWED_FROM = Fields(
+    {
+        "parent": TEXT,
+        "weighted": Value("true or false", lambda value: isinstance(value, bool)),
+        "before": COSTS,
+        "after": COSTS,
+        "groups": ListOf(CUT_GROUP),
+        "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
+    }
+)
 FILES: Mapping[str, Fields] = {
     CONFIG: Fields(
         {
@@ -107,6 +122,7 @@ FILES: Mapping[str, Fields] = {
         {
             "per_image_iou": SPREAD,
             "sweep": SWEEP,
+            "cut": NARROWED_FROM,
             **dict.fromkeys(
                 ("training_seconds", "monitoring_seconds", "monitoring_seconds_estimated"),
                 NUMBER,
@@ -123,6 +139,7 @@ FILES: Mapping[str, Fields] = {
         },
         {"sweep": SWEEP},
     ),
+    NARROWING: NARROWED_FROM,
     COST: Fields({**COSTS.required, "trainable": COUNT, "weight_bytes": COUNT, "peak_layer": TEXT}),
     ADVICE: Fields(
         {"advice": ListOf(ADVISED_WIDTH)},

@@ -1,0 +1,173 @@
+"""A run's network that is cut out of a trained one, once, and how it scores before any training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from models import narrow, quantization_aware
+from models.cost import model_cost
+from models.narrowing.narrow import Narrowed
+from monitoring import InputMoments
+from monitoring.records.files import whole_file
+from monitoring.records.reading import read_checked
+from monitoring.records.run_files import NARROWED, NARROWING
+from training.data import draw_pairs, scale
+from training.evaluate import evaluate, write_values
+from training.images import IGNORED, Split, Splits
+from training.model_files import load_model
+from training.network import Network
+from training.output_kind import LOGITS
+from training.settings import Config
+
+IMAGES = 256  # of the training split, on which the parent is measured
+BATCH = 16  # images at a time
+COSTS = ("macs", "parameters", "peak_activation_bytes")
+COST_NAMES = ("multiply-adds", "parameters", "bytes of activations at their peak in INT8")
+
+
+def narrowed_model(
+    parent: Network, config: Config, splits: Splits, folder: Path, *, verbose: int = 0
+) -> keras.Model:
+    """Returns the network that a run begins with: as its folder holds it, else cut now.
+
+    Args:
+        parent: The network to cut.
+        config: The configuration.
+        splits: Its images.
+        folder: The run's folder; narrowing.json and narrowed.keras are written into it.
+        verbose: 0 is silent. Defaults to 0.
+
+    Raises:
+        ValueError: No network that is left of the parent keeps to the budget.
+        OSError: A file cannot be written.
+    """
+    seed = config.training.seed
+    if not (folder / NARROWED).is_file():
+        if verbose:
+            print(f"Narrowing {config.narrow.parent}, into {folder}", flush=True)
+        images, masks = draw_pairs(splits.train, IMAGES, seed)
+        # Where the parent teaches, too, its answers add no gradient: they are the network's own.
+        moments = InputMoments(
+            scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
+        )
+        narrowed = narrow(parent.model, moments, config.narrow.budget)
+        values = _described(parent, narrowed, config, len(images), splits.val)
+        write_values(folder / NARROWING, values)
+        with whole_file(folder / NARROWED) as draft:
+            narrowed.model.save(draft)
+        if verbose:
+            print(summary(values), flush=True)
+    # From the file and with fresh seeds, so that a run that is resumed trains the same network.
+    keras.utils.set_random_seed(seed)
+    model = load_model(folder / NARROWED)
+    return quantization_aware(model) if config.training.quantization_aware else model
+
+
+def mask_loss(outputs: str) -> Callable[[Any, Any], Any]:
+    """Returns the loss of training on masks, as one value per image.
+
+    Args:
+        outputs: What the network puts out, "logits" or "probabilities".
+
+    Returns:
+        A function of masks (images, height, width, 1), with IGNORED where a pixel does not
+        count, and outputs of the same shape: the mean over an image's other pixels, (images,).
+
+    Example:
+        >>> masks = np.array([[[[1.0], [255.0]]]])
+        >>> loss = mask_loss("probabilities")(masks, np.array([[[[0.5], [0.0]]]]))
+        >>> [round(float(value), 3) for value in loss]
+        [0.693]
+    """
+
+    def loss(masks: Any, values: Any) -> Any:
+        masks, values = ops.cast(masks, "float32"), ops.cast(values, "float32")
+        is_scored = ops.cast(masks < IGNORED, "float32")
+        pixels = keras.losses.binary_crossentropy(
+            masks * is_scored, values, from_logits=outputs == LOGITS
+        )
+        weights = is_scored[..., 0]
+        counts = ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
+        return ops.sum(pixels * weights, axis=(1, 2)) / counts
+
+    return loss
+
+
+def scores(model: keras.Model, split: Split, outputs: str) -> dict[str, Any]:
+    """Returns a network's scores on a split by name; it is run eagerly, for a single pass."""
+    parts = [
+        ops.convert_to_numpy(model(scale(split.images[start : start + BATCH]), training=False))
+        for start in range(0, len(split), BATCH)
+    ]
+    border = 0.0 if outputs == LOGITS else 0.5
+    return asdict(evaluate(np.concatenate(parts) >= border, split.masks))
+
+
+def final_values(
+    parent: keras.Model, model: keras.Model, outputs: str, splits: Splits, folder: Path
+) -> dict[str, Any]:
+    """Returns what was cut, with the scores that only a finished run has.
+
+    Args:
+        parent: The network that was cut.
+        model: The network after its training.
+        outputs: What they put out.
+        splits: Validation and test images.
+        folder: The run's folder.
+
+    Returns:
+        What narrowing.json holds; its `scores` are {"parent", "cut" and "trained": {"val" and
+        "test": scores}}, but for the trained network's on the test split.
+
+    Raises:
+        DamagedFileError: narrowing.json is damaged.
+        ValueError: narrowed.keras is damaged.
+    """
+    values = read_checked(folder / NARROWING)
+    table = {name: dict(by_split) for name, by_split in values["scores"].items()}
+    for name, network in (("parent", parent), ("cut", load_model(folder / NARROWED))):
+        table[name]["test"] = scores(network, splits.test, outputs)
+    table["trained"] = {"val": scores(model, splits.val, outputs)}
+    return {**values, "scores": table}
+
+
+def summary(values: Mapping[str, Any]) -> str:
+    """Returns what narrowing.json holds as a few lines of text."""
+    cut = [group for group in values["groups"] if group["after"] < group["before"]]
+    before, after = (sum(group[key] for group in cut) for key in ("before", "after"))
+    lines = [f"Cut: {after:,} of {before:,} channels stay, in {len(cut)} groups"]
+    for name, label in zip(COSTS, COST_NAMES, strict=True):
+        lines.append(f"  {label}: {values['before'][name]:,} to {values['after'][name]:,}")
+    if not values["weighted"]:
+        lines.append("  channels were chosen without gradients of the loss")
+    parent, narrowed = (values["scores"][name]["val"]["miou"] for name in ("parent", "cut"))
+    lines.append(f"Before any training: validation mIoU {narrowed:.4f}, its parent {parent:.4f}")
+    return "\n".join(lines)
+
+
+def _described(
+    parent: Network, narrowed: Narrowed, config: Config, images: int, val: Split
+) -> dict[str, Any]:
+    """Returns what narrowing.json holds."""
+    costs = [model_cost(model) for model in (parent.model, narrowed.model)]
+    before, after = ({name: getattr(cost, name) for name in COSTS} for cost in costs)
+    networks = {"parent": parent.model, "cut": narrowed.model}
+    return {
+        "parent": config.narrow.parent,
+        "budget": config.narrow.budget,
+        "images": images,
+        "weighted": narrowed.weighted,
+        "rounds": narrowed.rounds,
+        "before": before,
+        "after": after,
+        "groups": [asdict(group) for group in narrowed.groups],
+        "scores": {
+            name: {"val": scores(network, val, parent.outputs)}
+            for name, network in networks.items()
+        },
+    }

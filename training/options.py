@@ -1,0 +1,124 @@
+"""The options of `python train.py`. Nothing heavy is imported."""
+
+import argparse
+
+from monitoring.command_line import Parser
+
+EXAMPLES = """\
+examples:
+  python train.py --pipeline --probes encoder,bottleneck --output runs/all
+      from nothing to an INT8 file: teacher, distilled student, export, one report
+  python train.py --model bu_net --probes encoder,bottleneck
+      train on scenes that the project draws itself, and watch the probes
+  python train.py --model nano_u --epochs 50 --enable-nas-monitoring
+      the same as --probes encoder,bottleneck
+  python train.py --model nano_u --probes encoder --no-nas-monitoring
+      build the probes, but measure nothing
+  python train.py --narrow runs/wide --macs 2.4M --output runs/narrow
+      cut channels out of a trained network until it costs that much, and train on
+  python train.py --config configs/recipe_nano_u.yaml --data DIR
+      DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's options."""
+    options = Parser(
+        prog="train.py",
+        description="Train a small segmentation network, and see what its channels do.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_argument("--model", metavar="NAME", help="nano_u (default) or bu_net")
+    options.add_argument(
+        "--probes",
+        metavar="GROUPS",
+        help="comma-separated: encoder, bottleneck, decoder; turns monitoring on",
+    )
+    monitoring = options.add_mutually_exclusive_group()
+    monitoring.add_argument(
+        "--enable-nas-monitoring",
+        "--enable-nas",
+        dest="monitoring",
+        action="store_true",
+        default=None,
+        help="measure the probes' channels every epoch; without --probes: encoder,bottleneck",
+    )
+    monitoring.add_argument(
+        "--no-nas-monitoring",
+        dest="monitoring",
+        action="store_false",
+        help="build probes, measure nothing",
+    )
+    options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
+    options.add_argument("--config", metavar="FILE", help="YAML; command-line options override it")
+    options.add_argument("--epochs", type=int, metavar="N", help="passes through the images")
+    options.add_argument("--batch-size", type=int, metavar="N", help="images per step")
+    options.add_argument(
+        "--distill-from",
+        metavar="TEACHER",
+        help="a run's folder or a .keras file; the student learns from its outputs, too",
+    )
+    _add_narrowing(options)
+    options.add_argument(
+        "--quantization-aware",
+        action="store_true",
+        default=None,
+        help="train nano_u with INT8 rounding; with --pipeline: as a second student",
+    )
+    options.add_argument(
+        "--pipeline",
+        action="store_true",
+        help="teacher, distilled student, INT8 and a report; resumes what --output holds",
+    )
+    options.add_argument(
+        "--export",
+        choices=("int8",),
+        help="write and check model_int8.tflite for a microcontroller",
+    )
+    options.add_argument(
+        "--export-tolerance",
+        type=float,
+        metavar="POINTS",
+        help="points of mIoU that it may lose (default: 1)",
+    )
+    options.add_argument(
+        "--header",
+        action="store_true",
+        default=None,
+        help="write model_int8.h as well, for firmware",
+    )
+    options.add_argument(
+        "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
+    )
+    options.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="resume a run that was stopped, with its own settings; excludes other options",
+    )
+    options.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same run")
+    return options
+
+
+def _add_narrowing(options: argparse.ArgumentParser) -> None:
+    options.add_argument(
+        "--narrow",
+        metavar="PARENT",
+        help="a run's folder or a .keras file, to be cut down to a budget and trained on",
+    )
+    options.add_argument(
+        "--macs", metavar="N", help="budget of --narrow: multiply-adds per image, such as 2.4M"
+    )
+    options.add_argument("--parameters", metavar="N", help="budget of --narrow: all weights")
+    options.add_argument(
+        "--peak-ram",
+        metavar="BYTES",
+        help="budget of --narrow: activations at their peak in INT8; 40k is 40,960",
+    )
+    options.add_argument(
+        "--teacher",
+        action="store_true",
+        default=None,
+        help="with --narrow: learn from the parent's outputs, too",
+    )

@@ -1,0 +1,102 @@
+"""The trained network that a run narrows."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+
+from models.cost import model_cost
+from models.narrowing.groups import plan_groups
+from models.narrowing.widths import Allocation
+from models.quantization import is_quantization_aware
+from monitoring.records.run_files import MODEL, PIPELINE_SETTINGS, expanded
+from training.model_files import load_model, without_structure
+from training.output_kind import output_kind
+from training.settings import NarrowConfig
+
+
+class Parent(NamedTuple):
+    """A network that is to be narrowed.
+
+    Attributes:
+        model: The network.
+        outputs: What it puts out, "logits" or "probabilities".
+    """
+
+    model: keras.Model
+    outputs: str
+
+
+def read_parent(settings: NarrowConfig) -> Parent:
+    """Loads the parent of a configuration, and checks that it can be narrowed to the budget.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ValueError: It cannot be loaded or narrowed, nothing tells what it puts out, it keeps to
+            the budget already, or no network that is left of it would.
+    """
+    assert settings.parent is not None
+    model = load_parent(settings.parent)
+    outputs = output_kind(model, settings.outputs, option="narrow.outputs:")
+    cost, budget = model_cost(model), settings.budget
+    if all(getattr(cost, name) <= limit for name, limit in budget.items()):
+        has = ", ".join(f"{getattr(cost, name):,} {name.replace('_', ' ')}" for name in budget)
+        raise ValueError(f"Nothing to narrow: {settings.parent} keeps to the budget with {has}")
+    plan = plan_groups(model)
+    if plan.free:  # else `narrow` says why
+        Allocation(plan, [], 1).check_reachable(budget)
+    return Parent(model, outputs)
+
+
+def load_parent(path: str | Path) -> keras.Model:
+    """Loads a network that takes RGB images of one size and puts out one mask.
+
+    Args:
+        path: A run's folder or a .keras file.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        ValueError: It cannot be loaded, or is another kind of network.
+    """
+    path = expanded(path)
+    if (path / PIPELINE_SETTINGS).is_file():
+        raise ValueError(f"{path} holds a pipeline: give the run of one of its steps, a sub-folder")
+    if path.is_dir():
+        if not (path / MODEL).is_file():
+            raise FileNotFoundError(f"{path} holds no {MODEL}: it is no run that has finished")
+        path = path / MODEL
+    elif not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: give a run's folder or a .keras file")
+    model = without_structure(load_model(path))
+    if is_quantization_aware(model):
+        raise ValueError(
+            f"{path} is quantisation-aware: narrow the network that it was before, and train on "
+            "with --quantization-aware"
+        )
+    _check_shapes(path, model)
+    return model
+
+
+def _check_shapes(path: Path, model: keras.Model) -> None:
+    """Refuses all networks but those from RGB images of one size to one mask.
+
+    Raises:
+        ValueError: The model is another kind of network.
+    """
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise ValueError(
+            f"{path} holds a subclassed model, which shows no graph of layers: only functional and "
+            "sequential models can be narrowed"
+        )
+    taken, returned = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
+    sides = taken[1:3]
+    if len(taken) != 4 or taken[0] is not None or None in sides or taken[3] != 3:
+        raise ValueError(
+            f"Expected a model of RGB images of one size, (None, height, width, 3). Received: "
+            f"{path}, which takes {taken}"
+        )
+    if returned != (None, *sides, 1):
+        raise ValueError(
+            f"Expected a model that puts out one mask, {(None, *sides, 1)}. Received: {path}, "
+            f"which puts out {returned}"
+        )
