@@ -73,7 +73,7 @@ def advise(
         macs=macs,
         peak_ram=peak_ram,
         network=stages,
-        check=None if check is None else run_check(folder, stages, str(check)),
+        check=None if check is None else run_check(folder, str(check)),
         tolerance=tolerance,
     )
     if stages is not None:

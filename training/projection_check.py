@@ -7,40 +7,39 @@ import keras
 
 from monitoring.analysis.check import Check
 from monitoring.analysis.projection import projection_check
+from monitoring.records.files import read_values
 from monitoring.records.run_files import CONFIG, MODEL, expanded
 from monitoring.statistics.grouped import GroupedCovariance
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
+from training.config import validate
 from training.data import draw_images
 from training.evaluate import evaluate, predict
 from training.images import Split
 from training.model_files import load_model
 from training.output_kind import LOGITS, output_kind
 from training.splits import read_config_splits
-from training.stages import Stages
 
 CHECK_IMAGES = 128  # images of the training split that give the principal directions
 
 
-def run_check(
-    run: Path, stages: Stages | None, data: str = ""
-) -> Callable[[Mapping[str, int]], Check]:
+def run_check(run: Path, data: str = "") -> Callable[[Mapping[str, int]], Check]:
     """Returns a function that checks {probe: width} of a finished run.
 
     Args:
         run: The run's folder.
-        stages: The run's network; None if it cannot be built.
         data: A folder of images. Defaults to "": the run's own data.
 
     Raises:
         ValueError: The run has not finished, or was not made by train.py.
     """
-    if stages is None or not (run / MODEL).is_file():
+    settings = run / CONFIG
+    if not settings.is_file() or not (run / MODEL).is_file():
         raise ValueError(f"--check needs a finished run of train.py: {MODEL} and {CONFIG} in {run}")
-    model = load_model(run / MODEL)
-    splits = read_config_splits(stages.config, expanded(data) if data else None)
-    images = draw_images(splits.train, CHECK_IMAGES, stages.config.training.seed)
-    score = evaluator(splits.val, output_kind(model, images=images))
+    config, model = validate(read_values(settings), source=str(settings)), load_model(run / MODEL)
+    splits = read_config_splits(config, expanded(data) if data else None)
+    images = draw_images(splits.train, CHECK_IMAGES, config.training.seed)
+    score = evaluator(splits.val, output_kind(model, config.narrow.outputs, images))
     measured: dict[str, GroupedCovariance] = {}
 
     def check(widths: Mapping[str, int]) -> Check:

@@ -95,8 +95,10 @@ PROJECTED = Fields(
     | dict.fromkeys(("principal", "random", "lost"), NUMBER)
 )
 CUT_GROUP = Fields(
-    {"name": TEXT, "before": WIDTH, "after": WIDTH, "kept": ListOf(COUNT)}
-    | {"loss": SCORE, "fixed": TEXT}
+    {
+        **{"name": TEXT, "before": WIDTH, "after": WIDTH},
+        **{"kept": ListOf(COUNT), "loss": SCORE, "fixed": TEXT},
+    }
 )
 BY_SPLIT = Fields({"val": SCORES}, {"test": SCORES})
 NARROWED_FROM = Fields(

@@ -14,6 +14,7 @@ from ..records.reading import RunFolder, RunReader, file_version
 from ..records.record import ProbeRecord, ProbeSnapshot
 from ..records.run_files import ADVICE, ARRAYS, MONITOR_JSONL, PREDICTIONS, REPORT, TEACHER
 from ..records.snapshots import read_snapshot, snapshot_files
+from .cut_section import cut_section
 from .figures import Figure, spectrum
 from .heat_map import heat_map
 from .page import environment, stages_beside, write_text
@@ -156,6 +157,7 @@ def render(
                 for name, records in run.records.items()
             ],
             advice=advice,
+            cut=cut_section(run.narrowing),
             lead=lead(advice, costs, check),
             costs=cost_rows(costs),
             check=check,
