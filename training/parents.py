@@ -43,8 +43,10 @@ def read_parent(settings: NarrowConfig) -> Parent:
         has = ", ".join(f"{getattr(cost, name):,} {name.replace('_', ' ')}" for name in budget)
         raise ValueError(f"Nothing to narrow: {settings.parent} keeps to the budget with {has}")
     plan = plan_groups(model)
-    if plan.free:  # else `narrow` says why
-        Allocation(plan, [], 1).check_reachable(budget)
+    if not plan.free:
+        reasons = "; ".join(sorted({group.fixed for group in plan.groups}))
+        raise ValueError(f"{settings.parent} has no channels that can be cut: {reasons}")
+    Allocation(plan, [], 1).check_reachable(budget)
     return Parent(model, outputs)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -34,10 +35,13 @@ def _amount(thousand: int) -> BeforeValidator:
     def read(value: Any) -> Any:
         if type(value) is int:
             return value
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([kM]?)", str(value))
+        text = value if isinstance(value, str) else ""
+        match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
         if match is None:
-            raise ValueError("expected a number such as 7000, 40k or 2.4M")
-        return round(float(match[1]) * {"": 1, "k": thousand, "M": thousand**2}[match[2]])
+            raise ValueError("expected a whole number, or one such as 40k or 2.4M")
+        if match[1]:
+            return int(match[1])
+        return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
 
     return BeforeValidator(read)
 
