@@ -83,7 +83,7 @@ def widened(model, small):
     return wide
 
 
-@pytest.mark.parametrize("build", [nano_u, bu_net])
+@pytest.mark.parametrize("build", [nano_u, pytest.param(bu_net, marks=pytest.mark.slow)])
 def test_the_narrow_network_is_the_wide_one_with_the_dropped_rows_zeroed(build):
     model, images = build(), draw_images()
     before = [w.numpy() for w in model.weights]
@@ -125,7 +125,7 @@ def plant(model, source, target):
         weight.assign(value)
 
 
-@pytest.mark.parametrize("targets", [False, True])
+@pytest.mark.parametrize("targets", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_duplicates_and_dead_channels_go_at_no_loss(targets):
     model, images = nano_u(), draw_images(48)
     plant(model, source=2, target=5)
@@ -137,6 +137,7 @@ def test_duplicates_and_dead_channels_go_at_no_loss(targets):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_every_kind_of_layer_is_narrowed_and_resolved(build):
     rng = np.random.default_rng(0)
