@@ -5,6 +5,7 @@ through each way the monitor accumulates, in many splits and orders of batches. 
 is a two-pass computation in float64. docs/accuracy.md quotes it.
 """
 
+import checkout  # noqa: F401
 import keras
 import numpy as np
 

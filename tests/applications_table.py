@@ -18,6 +18,7 @@ from collections import Counter
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import checkout  # noqa: F401
 import keras
 import numpy as np
 

@@ -7,6 +7,7 @@ as the monitor measures images. docs/accuracy.md quotes it.
 import sys
 from collections.abc import Callable
 
+import checkout  # noqa: F401
 import numpy as np
 from scipy.ndimage import gaussian_filter
 

@@ -9,6 +9,7 @@ foreground, and answers by majority. A network that does no better has learned n
 import sys
 from itertools import product
 
+import checkout  # noqa: F401
 import numpy as np
 
 from training.evaluate import evaluate

@@ -1,4 +1,4 @@
-"""Narrows networks of keras.applications and prints a table: `python tests/narrow_table.py [NAME ...]`.
+"""Narrows networks of keras.applications: `python tests/narrow_table.py [NAME ...]`.
 
 Weights are random, moving statistics are those of the images. Each row is printed when it is done.
 """
@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 
+import checkout  # noqa: F401
 import keras
 import numpy as np
 from test_narrow import draw_images, widened
@@ -57,8 +58,9 @@ def row(name: str) -> None:
         error = np.abs(found - expected).max() / np.abs(expected).max()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
-            f"    {share:.0%}: {small.cost.macs / 1e6:.1f} M, {small.cost.parameters:,} parameters, "
-            f"{small.rounds} rounds, {seconds:.0f} s ({cpu:.0f} s of CPU), peak {peak:.1f} GB; "
+            f"    {share:.0%}: {small.cost.macs / 1e6:.1f} M, "
+            f"{small.cost.parameters:,} parameters, {small.rounds} rounds, "
+            f"{seconds:.0f} s ({cpu:.0f} s of CPU), peak {peak:.1f} GB; "
             f"from the wide one without the rows {error:.1e}",
             flush=True,
         )

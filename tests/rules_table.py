@@ -7,6 +7,7 @@ directions that the projection check is tried at, 4 by default.
 import sys
 from collections.abc import Callable, Mapping
 
+import checkout  # noqa: F401
 import keras
 import numpy as np
 import tensorflow as tf

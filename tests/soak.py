@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import checkout  # noqa: F401
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,6 @@ def long_run(source: str) -> str:
 
 def many_records() -> str:
     """Reads a monitor.jsonl of RECORDS rows as report and compare do."""
-    sys.path.insert(0, str(ROOT))
     from monitoring.records.reading import read_run
     from monitoring.records.record import COLUMNS
 
@@ -123,7 +123,6 @@ def many_records() -> str:
 
 def many_files() -> str:
     """Lists a folder of FILES images, the first of which is none."""
-    sys.path.insert(0, str(ROOT))
     from training.images import read_images
 
     with tempfile.TemporaryDirectory() as folder:

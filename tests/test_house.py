@@ -139,3 +139,16 @@ def test_imports_without_numerics(statement):
     script = f"import sys; {statement}; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert run.stdout == "[]\n", run.stderr
+
+
+def test_scripts_of_the_tests_can_import_the_checkout_from_anywhere():
+    scripts = [
+        path
+        for path in sorted((ROOT / "tests").glob("*.py"))
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+        and {*FOLDERS, "train"} & set(imports(path))
+    ]
+    assert len(scripts) >= 8
+    for path in scripts:
+        needed = [each for each in imports(path) if each in {*FOLDERS, "train", "checkout"}]
+        assert needed[0] == "checkout", f"{path.name}: import checkout first"

@@ -14,6 +14,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import checkout  # noqa: F401
 import numpy as np
 
 from models import MODELS
