@@ -223,6 +223,48 @@ def test_a_users_own_train_step_is_kept():
     assert monitor.records[0].samples == 40
 
 
+class Either(kl.Layer):
+    """Runs one layer in training, and another one at inference."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.doubled, self.tripled = (
+            kl.Rescaling(2.0, name="doubled"),
+            kl.Rescaling(3.0, name="tripled"),
+        )
+
+    def build(self, shape):
+        self.doubled.build(shape)
+        self.tripled.build(shape)
+
+    def call(self, inputs, training=None):
+        return self.doubled(inputs) if training else self.tripled(inputs)
+
+
+class Silent(keras.Model):
+    """Has no argument `training`, without which Keras trains it in inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.either, self.head = Either(name="either"), kl.Dense(1)
+
+    def call(self, inputs):
+        return self.head(self.either(inputs))
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_a_model_without_a_training_argument_is_watched_in_the_mode_it_trains_in(run_eagerly):
+    model = Silent()
+    model(IMAGES)
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    monitor = NASMonitorCallback(probe_layers=["either", "tripled"], loggers=[])
+    fit(model, monitor, epochs=1)
+    expected = np.trace(reference(3 * IMAGES).covariance())
+    assert [record.trace for record in monitor.records] == pytest.approx([expected] * 2, rel=1e-5)
+    with pytest.raises(ValueError, match="'doubled' is never called"):
+        fit(model, NASMonitorCallback(probe_layers=["doubled"], loggers=[]), epochs=1)
+
+
 def test_compute_redundancy_leaves_the_window_open():
     class Looks(keras.callbacks.Callback):
         seen = []

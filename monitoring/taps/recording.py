@@ -99,7 +99,8 @@ def symbolic_outputs(
         model: The model.
         layers: {name: layer} of that model.
         inputs: One batch of its inputs, or Keras tensors; only shapes and dtypes matter.
-        training: Whether to call it in training mode.
+        training: Whether to call it as a training step does: in training mode, unless its `call`
+            has no such argument.
 
     Returns:
         {name: outputs of the layer's calls}, as in `recorded_outputs`; None if the model cannot
@@ -109,10 +110,11 @@ def symbolic_outputs(
         lambda x: keras.KerasTensor(x.shape, backend.standardize_dtype(x.dtype)), inputs
     )
     outputs: dict[str, list[Tensor]] = {}
+    options = {"training": training} if model._call_has_training_arg or not training else {}
 
     def forward(batch: Images) -> Any:
         with recorded_outputs(layers) as calls:
-            result = model(batch, training=training)
+            result = model(batch, **options)
         outputs.update(calls)
         return result
 
