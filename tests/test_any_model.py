@@ -315,6 +315,46 @@ def test_a_mask_of_steps_holds_for_all_positions_of_a_step(rng):
     assert record.trace == pytest.approx(trace(expected.reshape(-1, 3)), rel=1e-5)
 
 
+class Marks(layers.Layer):
+    """Returns its inputs, with a mask of the steps that are not zero."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.any(ops.not_equal(inputs, 0), axis=-1)
+
+    def call(self, inputs):
+        return inputs
+
+
+class MarksFirst(keras.Model):
+    """Keras builds it at its first call."""
+
+    def __init__(self):
+        super().__init__()
+        self.marks, self.norm = Marks(name="marks"), layers.LayerNormalization(name="norm")
+
+    def call(self, inputs):
+        return self.norm(self.marks(inputs))
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("source", ["images", "batches"])
+def test_a_model_not_built_yet_may_mask_its_own_inputs(rng, source, run_eagerly):
+    steps = rng.normal(size=(16, 5, 4)).astype("float32")
+    steps[:, 3:] = 0
+    model = MarksFirst()
+    model.compile("sgd", "mse", run_eagerly=run_eagerly)
+    images = steps if source == "images" else None
+    monitor = NASMonitorCallback(images, ["marks", "norm"], loggers=[])
+    model.fit(steps, steps, batch_size=8, verbose=0, callbacks=[monitor])
+    assert {record.samples for record in monitor.records} == {16 * 3}
+    assert monitor.records[-2].probe == "marks"
+    assert monitor.records[-2].trace == pytest.approx(trace(steps[:, :3].reshape(-1, 4)), rel=1e-5)
+
+
 def test_nothing_but_padding_is_refused():
     with pytest.raises(ValueError, match="to measure of words: Keras masks every step"):
         watch(recurrent(), np.zeros((4, 20)), ["words"])

@@ -14,6 +14,7 @@ from .distribution import LocalJaxModel, process_count
 from .image_batches import fixed_batch_size, image_batches
 from .inference import folded_batch_normalization
 from .kept_state import KeptStateFunction, kept_generators, kept_variables
+from .recording import build_on_shapes
 from .watched import Watched, batch_size
 
 States = dict[str, dict[str, Tensor]]
@@ -65,6 +66,7 @@ class ImagesTap:
             ):
                 batch = preprocessed(model, batch)
                 check_inputs(model, batch)
+                build_on_shapes(model, batch, training=False)
                 self._add(self._states_of(batch), measured)
                 self._check_first_axis(batch)
         if not measured:

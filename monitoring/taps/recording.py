@@ -125,6 +125,22 @@ def symbolic_outputs(
     return outputs
 
 
+def build_on_shapes(model: keras.Model, inputs: Images, *, training: bool) -> None:
+    """Builds a model that is not built yet; leaves it to its first call if that is impossible.
+
+    Keras builds a subclassed model at its first call, by running it on the batch itself in a graph
+    of its own. A layer that returns its inputs would leave them a mask of that graph, which cannot
+    be read outside.
+
+    Args:
+        model: The model.
+        inputs: One batch of its inputs; only shapes and dtypes matter.
+        training: Whether the first call is that of a training step.
+    """
+    if not model.built:
+        symbolic_outputs(model, {}, inputs, training=training)
+
+
 def compiled_call(layer: keras.layers.Layer) -> bool:
     """Returns whether `tf.function` compiles a layer's `call`, so that nothing inside is seen."""
     return hasattr(layer.call, "python_function")

@@ -13,6 +13,7 @@ from ..statistics.regularizer import batch_redundancy
 from ..statistics.types import Images, Tensor
 from .accumulator import Accumulator
 from .patching import Method, Patch, TrainStepPatch
+from .recording import build_on_shapes
 from .watched import Watched
 
 TrainStep = Callable[[Any], dict[str, Tensor]]  # from a batch of data to the logs
@@ -165,9 +166,13 @@ class TrainStepTap:
 
     def _step(self, original: TrainStep, data: Any) -> dict[str, Tensor]:
         """Runs one training step with its statistics; called when Keras traces it, or eagerly."""
+        import tensorflow as tf
+
         inputs = self._inputs(data)
-        if inputs is not None and not self._checked and _runs_eagerly():
-            self.watched.check(inputs, training=True)
+        if inputs is not None:
+            build_on_shapes(self.watched.model, inputs, training=True)
+            if tf.executing_eagerly() and not self._checked:
+                self.watched.check(inputs, training=True)
         self._checked = True
         with self.watched.recorded() as outputs:
             if not self.weight:
@@ -242,9 +247,3 @@ class TrainStepTap:
         """Resets the mean of the penalty for a new epoch."""
         if self._penalty is not None:
             self._penalty.assign([0.0, 0.0])
-
-
-def _runs_eagerly() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.executing_eagerly())
