@@ -100,6 +100,18 @@ def test_exchanges_reach_the_best_set_of_small_groups():
     assert found >= 15
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_singular_covariances_keep_costs_finite_and_rising(rounding):
+    rng = np.random.default_rng(4)
+    covariance, kernel, gradients = draw(rng, 300, 6, rank=40)
+    noise = rng.normal(size=covariance.shape) * rounding * np.trace(covariance)
+    covariance[:20] = covariance[:, :20] = 0
+    part = quadratic(covariance + (noise + noise.T) / 300**0.5, kernel, gradients)
+    path = elimination_path([part], 300, 290)
+    assert np.isfinite(path.losses).all() and (np.diff(path.losses) >= 0).all()
+    assert path.losses[200] < 1e-2 * path.losses[290]
+
+
 def test_wide_groups_go_several_channels_at_a_time_and_stay_exact():
     rng = np.random.default_rng(3)
     parts = forms([draw(rng, 600, 8)], 600)

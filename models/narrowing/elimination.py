@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RIDGE = 1e-6  # of the mean variance: what the inverse of a covariance is held up by
+ROUNDING = 3e-8  # of the sum of variances: what sums in float64 are certain to resolve
 STEPS = 512  # channels of wider groups go several at a time
 TOGETHER = 1.25  # times what they cost one by one: the most that channels may cost together
 SWAPPED = 128  # channels: in wider groups no pairs are exchanged
@@ -48,8 +49,7 @@ class Quadratic:
     def costs(self) -> np.ndarray:
         """Returns what leaving out each channel costs, (channels,)."""
         if self.size == 1:
-            diagonal = np.maximum(np.diagonal(self.inverse), 1e-300)
-            return np.asarray((self.weights**2).sum(1) / diagonal / 2)
+            return np.asarray((self.weights**2).sum(1) / np.diagonal(self.inverse) / 2)
         count = len(self.inverse) // self.size
         blocks = self.inverse.reshape(count, self.size, count, self.size)
         blocks = np.moveaxis(np.diagonal(blocks, axis1=0, axis2=2), -1, 0)
@@ -86,12 +86,29 @@ def quadratic(covariance: np.ndarray, kernel: np.ndarray, gradients: np.ndarray)
         gradients: Second moment of the loss' gradient, (outputs, outputs), or a number for all
             outputs alike.
     """
-    rows = len(covariance)
-    ridge = RIDGE * max(np.trace(covariance) / rows, 1e-30)
-    inverse = np.linalg.inv(covariance + ridge * np.eye(rows))
-    inverse = (inverse + inverse.T) / 2
+    inverse = _inverse(covariance)
     solved = inverse @ (covariance @ kernel)
     return Quadratic(inverse, solved @ _square_root(gradients, kernel.shape[1]))
+
+
+def _inverse(covariance: np.ndarray) -> np.ndarray:
+    """Returns the inverse of a covariance, held up by a ridge; positive definite.
+
+    A covariance from float32 sums may have negative eigenvalues; then the ridge grows.
+    """
+    rows, variance = len(covariance), max(float(np.trace(covariance)), 1e-30)
+    ridge = variance * max(RIDGE / rows, ROUNDING)
+    while True:
+        try:
+            root = np.linalg.cholesky(covariance + ridge * np.eye(rows))
+        except np.linalg.LinAlgError:
+            ridge *= 10
+            continue
+        if np.diagonal(root).min() ** 2 > ridge / 10:
+            break
+        ridge *= 10
+    half = np.linalg.inv(root)
+    return np.asarray(half.T @ half)
 
 
 def _square_root(gradients: np.ndarray, outputs: int) -> np.ndarray:
