@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,11 @@ def test_scripts_of_the_tests_can_import_the_checkout_from_anywhere():
     for path in scripts:
         needed = [each for each in imports(path) if each in {*FOLDERS, "train", "checkout"}]
         assert needed[0] == "checkout", f"{path.name}: import checkout first"
+
+
+def test_every_folder_of_the_libraries_is_installed():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        packages = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in SOURCES if path.name == "__init__.py"}
+    installed = {f"probe_zoo.{'.'.join(f.parts)}" for f in folders if f.parts[0] in LIBRARIES}
+    assert {name for name in packages if name != "probe_zoo"} == installed
