@@ -128,14 +128,17 @@ def test_a_live_report_is_served_until_it_is_interrupted(installed):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what it runs in the background with interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as server:
         try:
             address = server.stdout.readline().split()[0]
             with urllib.request.urlopen(address, timeout=30) as answer:
                 assert b"What to do" in answer.read()
-        finally:
             server.send_signal(signal.SIGINT)
             _, error = server.communicate(timeout=30)
+        finally:
+            server.kill()
     assert server.returncode == 130
     assert error == "\npython -m probe_zoo.monitoring report: stopped\n"
 
