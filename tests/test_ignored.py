@@ -46,7 +46,7 @@ def test_weights_are_zero_where_ignored_and_turn_with_the_masks(split):
 def test_loss_and_metric_are_those_of_what_is_left(split, taught):
     model = Nano_U(filters=(2, 4), bottleneck=4)
     if taught:
-        model.compile("adam", DistillationLoss(0.5), weighted_metrics=[MaskIoU(**METRIC)])
+        model.compile("adam", DistillationLoss(0.5), weighted_metrics=[MaskIoU(threshold=0.0, **METRIC)])
     else:
         compile_for_masks(model, keras.optimizers.Adam())
     answers = (lambda images, index: 3 * images[..., :1]) if taught else None
@@ -56,10 +56,10 @@ def test_loss_and_metric_are_those_of_what_is_left(split, taught):
     logits = model.predict(images, verbose=0)[:, 20:]
     masks = np.asarray(masks)[:, 20:]
     if taught:
-        loss, metric = DistillationLoss(0.5), MaskIoU(**METRIC)
+        loss, metric = DistillationLoss(0.5), MaskIoU(threshold=0.0, **METRIC)
     else:
         loss = keras.losses.BinaryCrossentropy(from_logits=True)
-        metric = keras.metrics.BinaryIoU(**METRIC)
+        metric = keras.metrics.BinaryIoU(threshold=0.0, **METRIC)
     metric.update_state(masks, logits)
     assert found["loss"] == pytest.approx(float(loss(masks, logits)), 1e-5)
     assert found["miou"] == pytest.approx(float(metric.result()), 1e-6)

@@ -178,6 +178,7 @@ def test_budgets_hold_together_and_widths_are_multiples():
     assert small.widths["bottleneck_1_pointwise"] == 8 and not small.weighted
 
 
+@pytest.mark.slow
 def test_the_same_images_give_the_same_network():
     model, images = nano_u(), draw_images()
     first, second = (
@@ -189,6 +190,7 @@ def test_the_same_images_give_the_same_network():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 def test_it_trains_on_and_loads_in_plain_keras(tmp_path):
     model, images = nano_u(enable_probes=True), draw_images()
     small = narrow(model, InputMoments(images), {"macs": 60_000}).model

@@ -195,6 +195,7 @@ def killed_after_the_first_epoch(self, epoch, logs=None):
 SAVED = Checkpoint.on_epoch_end
 
 
+@pytest.mark.slow
 def test_stopped_in_its_training_it_ends_as_if_never_stopped(
     wide, macs, narrowed, tmp_path, monkeypatch
 ):
