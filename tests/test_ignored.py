@@ -46,7 +46,9 @@ def test_weights_are_zero_where_ignored_and_turn_with_the_masks(split):
 def test_loss_and_metric_are_those_of_what_is_left(split, taught):
     model = Nano_U(filters=(2, 4), bottleneck=4)
     if taught:
-        model.compile("adam", DistillationLoss(0.5), weighted_metrics=[MaskIoU(threshold=0.0, **METRIC)])
+        model.compile(
+            "adam", DistillationLoss(0.5), weighted_metrics=[MaskIoU(threshold=0.0, **METRIC)]
+        )
     else:
         compile_for_masks(model, keras.optimizers.Adam())
     answers = (lambda images, index: 3 * images[..., :1]) if taught else None
