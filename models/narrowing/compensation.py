@@ -107,13 +107,13 @@ def _solve(
     matrix = kernel_matrix(narrow)
     narrow_norm = None if norm is None else cut.layers[id(norm)]
     centred = narrow_norm is not None or getattr(narrow, "use_bias", False)
-    found = [
+    best = [
         best_correction(states, block, matrix[block], centred=centred)
         for block in range(len(matrix))
     ]
-    if not any(found):
+    if not any(best):
         return
-    corrections = [correction or _none(matrix[0].shape) for correction in found]
+    corrections = [correction or _none(matrix[0].shape) for correction in best]
     assign_matrix(narrow, matrix + np.stack([c.kernel for c in corrections]))
     bias = np.concatenate([correction.bias for correction in corrections])
     ratio = np.concatenate([correction.ratio for correction in corrections])

@@ -115,12 +115,12 @@ def _without(
 
 def _resized(value: Any, resize: Resize, keep: np.ndarray) -> Any:
     """Returns a value of a configuration for the channels that are kept."""
-    kept = keep[resize.numbers]
+    is_kept = keep[resize.numbers]
     if resize.entry is not None:
         shape = list(value)
-        shape[resize.entry] = int(kept.sum())
+        shape[resize.entry] = int(is_kept.sum())
         return tuple(shape)
     if isinstance(value, (int, np.integer)):
-        return int(kept.sum())
+        return int(is_kept.sum())
     flat = np.asarray(value)
-    return np.take(flat, np.flatnonzero(kept), int(np.argmax(flat.shape))).tolist()
+    return np.take(flat, np.flatnonzero(is_kept), int(np.argmax(flat.shape))).tolist()

@@ -79,14 +79,14 @@ class ReaderForms:
         """Solves each reader of a cut network again, from the wide one's own covariances."""
         norms = norms_behind(self._plan)
         for reader, means, covariances in self.covariances():
-            kept = narrower.keep[reader.numbers]
-            if kept.all():
+            row_masks = narrower.keep[reader.numbers]
+            if row_masks.all():
                 continue
             outputs = np.flatnonzero(narrower.keep[reader.outputs])
             wide, layer = kernel_matrix(reader.layer), narrower.layers[id(reader.layer)]
             matrix = kernel_matrix(layer).astype(float)
             lacking, ratio = [], []
-            for block, rows in enumerate(kept):
+            for block, rows in enumerate(row_masks):
                 target = _columns(reader.layer, wide, outputs, block)
                 solved = _solved(covariances[block], target, rows)
                 lost = means[block] @ target - means[block][rows] @ solved
