@@ -387,6 +387,33 @@ def test_quantized_layers_are_watched(x):
     assert record.trace == pytest.approx(trace(hidden), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_a_quantized_layer_is_watched_inside_a_wrapper(rng):
+    x = rng.normal(size=(12, 3, 8)).astype("float32")
+    inputs = keras.Input((3, 8))
+    each = layers.TimeDistributed(layers.Dense(4, name="inner"), name="each")
+    model = keras.Model(inputs, each(inputs))
+    model.quantize("int8")
+    expected = model.predict(x, verbose=0).reshape(-1, 4)  # Keras 3.15 forgets the scale here
+    for record in watch(model, x, ["inner", "each"]):
+        assert record.samples == 36
+        assert record.trace == pytest.approx(trace(expected), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+def test_a_quantized_call_that_uses_call_is_counted_once(x):
+    class Rounded(layers.Dense):
+        def _int8_call(self, inputs, training=None):
+            return ops.round(self.call(inputs))
+
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, Rounded(4, name="rounded")(inputs))
+    model.quantize("int8", type_check=False)
+    (record,) = watch(model, x, ["rounded"])
+    assert record.samples == 40
+    assert record.trace == pytest.approx(trace(model.predict(x, verbose=0)), rel=1e-5)
+
+
 def test_rematerialised_layers_are_counted_once(x):
     with keras.RematScope(mode="full"):
         model = dense()

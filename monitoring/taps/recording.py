@@ -23,10 +23,12 @@ class Calls(list[Tensor]):
         masks: The mask that Keras attached to each output at the end of the call, or None. Layers
             that use a tensor later may take its mask away, as attention does.
         incomplete: Whether the layer was also called where its outputs cannot be taken.
+        is_quantized_call: Whether the layer's `quantized_call` is running.
     """
 
     reason = "is never called"
     incomplete = False
+    is_quantized_call = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,6 +56,8 @@ def recorded_outputs(
 
     def recorder(calls: Calls) -> Wrapper:
         def record_output(original_call: Method, *args: Any, **kwargs: Any) -> Any:
+            if calls.is_quantized_call:  # which may use `call`
+                return original_call(*args, **kwargs)
             output = original_call(*args, **kwargs)
             if call_place() != place:
                 calls.reason = (
@@ -70,6 +74,19 @@ def recorded_outputs(
 
         return record_output
 
+    def quantized_recorder(calls: Calls, record_output: Wrapper) -> Wrapper:
+        def record_quantized(original_call: Method, *args: Any, **kwargs: Any) -> Any:
+            def quantized_call(*args: Any, **kwargs: Any) -> Any:
+                calls.is_quantized_call = True
+                try:
+                    return original_call(*args, **kwargs)
+                finally:
+                    calls.is_quantized_call = False
+
+            return record_output(quantized_call, *args, **kwargs)
+
+        return record_quantized
+
     def mask_recorder(calls: Calls) -> Wrapper:
         def record_mask(original: Method, inputs: Any, output: Any, previous: Any) -> None:
             original(inputs, output, previous)
@@ -81,7 +98,13 @@ def recorded_outputs(
     with ExitStack() as patches:
         for name, layer in layers.items():
             calls = outputs[name] = Calls()
-            patches.enter_context(Patch(layer, _call_method(layer), recorder(calls)))
+            record_output = recorder(calls)
+            patches.enter_context(Patch(layer, "call", record_output))
+            if _is_quantized(
+                layer
+            ):  # Keras runs this method instead, but `TimeDistributed` does not
+                wrapper = quantized_recorder(calls, record_output)
+                patches.enter_context(Patch(layer, "quantized_call", wrapper))
             patches.enter_context(Patch(layer, "_set_mask_metadata", mask_recorder(calls)))
         yield outputs
 
@@ -157,10 +180,8 @@ class _Function(keras.layers.Layer):
         return self.function(inputs)
 
 
-def _call_method(layer: keras.layers.Layer) -> str:
-    """Returns the name of the method that Keras runs when a layer is called."""
-    is_quantized = getattr(layer.dtype_policy, "quantization_mode", None) is not None
-    return "quantized_call" if is_quantized else "call"
+def _is_quantized(layer: keras.layers.Layer) -> bool:
+    return getattr(layer.dtype_policy, "quantization_mode", None) is not None
 
 
 def _is_recomputation() -> bool:
