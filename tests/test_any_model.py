@@ -8,6 +8,7 @@ import pandas
 import pytest
 import tensorflow as tf
 from keras import layers, ops
+from random_layers import MarksPadding
 
 from monitoring import NASMonitorCallback, watch
 from monitoring.statistics.regularizer import batch_redundancy
@@ -315,26 +316,12 @@ def test_a_mask_of_steps_holds_for_all_positions_of_a_step(rng):
     assert record.trace == pytest.approx(trace(expected.reshape(-1, 3)), rel=1e-5)
 
 
-class Marks(layers.Layer):
-    """Returns its inputs, with a mask of the steps that are not zero."""
-
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.supports_masking = True
-
-    def compute_mask(self, inputs, mask=None):
-        return ops.any(ops.not_equal(inputs, 0), axis=-1)
-
-    def call(self, inputs):
-        return inputs
-
-
 class MarksFirst(keras.Model):
     """Keras builds it at its first call."""
 
     def __init__(self):
         super().__init__()
-        self.marks, self.norm = Marks(name="marks"), layers.LayerNormalization(name="norm")
+        self.marks, self.norm = MarksPadding(name="marks"), layers.LayerNormalization(name="norm")
 
     def call(self, inputs):
         return self.norm(self.marks(inputs))

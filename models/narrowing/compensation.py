@@ -117,11 +117,6 @@ def _solve(
     assign_matrix(narrow, matrix + np.stack([c.kernel for c in corrections]))
     bias = np.concatenate([correction.bias for correction in corrections])
     ratio = np.concatenate([correction.ratio for correction in corrections])
-    if isinstance(narrow, TRANSPOSED):
-        # Columns are taps and outputs; a position gets as many taps as strides leave over.
-        strides = np.prod(narrow.strides)
-        bias = bias.reshape(-1, narrow.filters).sum(0) / strides
-        ratio = ratio.reshape(-1, narrow.filters).mean(0)
     apply_statistics(narrow, narrow_norm, bias, ratio)
 
 
@@ -135,7 +130,18 @@ def apply_statistics(
     bias: np.ndarray,
     ratio: np.ndarray,
 ) -> None:
-    """Adds what outputs lack to the bias, or takes it from the moving mean behind the layer."""
+    """Adds what outputs lack to the bias, or takes it from the moving mean behind the layer.
+
+    Args:
+        layer: A reader.
+        norm: The batch normalisation that alone takes its output; None if there is none.
+        bias: What the columns of its matrix lack on average, block by block, (columns,).
+        ratio: By what to multiply their moving variances, (columns,).
+    """
+    if isinstance(layer, TRANSPOSED):
+        # Columns are taps and outputs; a position gets as many taps as strides leave over.
+        bias = bias.reshape(-1, layer.filters).sum(0) / np.prod(layer.strides)
+        ratio = ratio.reshape(-1, layer.filters).mean(0)
     if getattr(layer, "use_bias", False):
         layer.bias.assign(layer.bias.numpy() + bias)
     elif norm is not None:

@@ -96,12 +96,10 @@ class ReaderForms:
                 lacking.append(lost)
                 matrix[block] = solved
             assign_matrix(layer, matrix)
-            bias, change = np.concatenate(lacking), np.concatenate(ratio)
-            if isinstance(layer, TRANSPOSED):
-                bias = bias.reshape(-1, layer.filters).sum(0) / np.prod(layer.strides)
-                change = change.reshape(-1, layer.filters).mean(0)
             norm = norms.get(id(reader.layer))
-            apply_statistics(layer, norm and narrower.layers[id(norm)], bias, change)
+            narrow_norm = None if norm is None else narrower.layers[id(norm)]
+            bias, variance_change = np.concatenate(lacking), np.concatenate(ratio)
+            apply_statistics(layer, narrow_norm, bias, variance_change)
 
 
 def _columns(
@@ -110,10 +108,10 @@ def _columns(
     """Returns the columns of one block that belong to some outputs of a layer."""
     columns = np.arange(matrix.shape[2])
     if isinstance(layer, TRANSPOSED):
-        kept = columns[np.isin(columns % layer.filters, outputs)]
+        is_wanted = np.isin(columns % layer.filters, outputs)
     else:
-        kept = columns[np.isin(columns + block * len(columns), outputs)]
-    return np.asarray(matrix[block][:, kept], float)
+        is_wanted = np.isin(columns + block * len(columns), outputs)
+    return np.asarray(matrix[block][:, is_wanted], float)
 
 
 def _solved(covariance: np.ndarray, kernel: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -19,12 +19,10 @@ def channel_axis(layer: kl.Layer, rank: int) -> int:
     return 0 if first else rank - 1
 
 
-def _looked_for(
-    trace: Trace, call: OperatorCall, channels: Channels, axis: int
-) -> tuple[int, Numbers]:
-    """Returns the axis that a layer works on, and the channels there."""
+def _channels_of(trace: Trace, call: OperatorCall, channels: Channels) -> tuple[int, Numbers]:
+    """Returns the axis on which a layer looks for channels, and those that are there."""
     shape = call.input_shapes[0]
-    axis %= max(len(shape), 1)
+    axis = channel_axis(call.layer, len(shape))
     reason = f"'{call.layer.name}' takes another axis for the channels"
     return axis, trace.expect(channels, axis, shape, reason)[1]
 
@@ -36,9 +34,7 @@ def _taps(kernel: keras.Variable) -> int:
 def convolution(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Channels:
     """Conv1D to Conv3D; each group of a grouped one keeps as many channels as the others."""
     layer = call.layer
-    axis, numbers = _looked_for(
-        trace, call, inputs[0], channel_axis(layer, len(call.input_shapes[0]))
-    )
+    axis, numbers = _channels_of(trace, call, inputs[0])
     if layer.groups > 1 and layer.groups == len(numbers):
         return _depthwise_groups(trace, layer, axis, numbers)
     blocks = numbers.reshape(layer.groups, -1)
@@ -74,9 +70,7 @@ def _cut_outputs(trace: Trace, layer: kl.Layer, kernel: str, axis: int, made: Nu
 def transposed(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Channels:
     """Conv1DTranspose to Conv3DTranspose, whose kernel is (..., outputs, inputs)."""
     layer = call.layer
-    axis, numbers = _looked_for(
-        trace, call, inputs[0], channel_axis(layer, len(call.input_shapes[0]))
-    )
+    axis, numbers = _channels_of(trace, call, inputs[0])
     made = trace.make(layer, layer.filters)
     trace.cut(layer, "kernel", -1, numbers)
     _cut_outputs(trace, layer, "kernel", -2, made)
@@ -87,9 +81,7 @@ def transposed(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Chan
 def depthwise(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Channels:
     """DepthwiseConv1D and 2D: each channel becomes `depth_multiplier` neighbouring ones."""
     layer = call.layer
-    axis, numbers = _looked_for(
-        trace, call, inputs[0], channel_axis(layer, len(call.input_shapes[0]))
-    )
+    axis, numbers = _channels_of(trace, call, inputs[0])
     passed = np.repeat(numbers, layer.depth_multiplier)
     trace.cut(layer, "kernel", -2, numbers)
     if layer.use_bias:
@@ -100,9 +92,7 @@ def depthwise(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Chann
 def separable(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Channels:
     """SeparableConv1D and 2D: a depthwise convolution, and a 1x1 one that mixes."""
     layer = call.layer
-    axis, numbers = _looked_for(
-        trace, call, inputs[0], channel_axis(layer, len(call.input_shapes[0]))
-    )
+    axis, numbers = _channels_of(trace, call, inputs[0])
     rows = np.repeat(numbers, layer.depth_multiplier)
     made = trace.make(layer, layer.filters)
     trace.cut(layer, "depthwise_kernel", -2, numbers)
@@ -115,7 +105,7 @@ def separable(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Chann
 def dense(trace: Trace, call: OperatorCall, inputs: list[Channels]) -> Channels:
     """Dense, on the last axis."""
     layer = call.layer
-    axis, numbers = _looked_for(trace, call, inputs[0], -1)
+    axis, numbers = _channels_of(trace, call, inputs[0])
     made = trace.make(layer, layer.units)
     trace.cut(layer, "kernel", 0, numbers)
     _cut_outputs(trace, layer, "kernel", 1, made)

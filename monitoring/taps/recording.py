@@ -100,9 +100,8 @@ def recorded_outputs(
             calls = outputs[name] = Calls()
             record_output = recorder(calls)
             patches.enter_context(Patch(layer, "call", record_output))
-            if _is_quantized(
-                layer
-            ):  # Keras runs this method instead, but `TimeDistributed` does not
+            # Keras runs this method instead, but `TimeDistributed` does not.
+            if _is_quantized(layer):
                 wrapper = quantized_recorder(calls, record_output)
                 patches.enter_context(Patch(layer, "quantized_call", wrapper))
             patches.enter_context(Patch(layer, "_set_mask_metadata", mask_recorder(calls)))
