@@ -137,6 +137,58 @@ def test_duplicates_and_dead_channels_go_at_no_loss(targets):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+READERS = {
+    "kernel": lambda: kl.Conv2D(3, 3),
+    "separable": lambda: kl.SeparableConv2D(3, 3, depth_multiplier=2),
+    "dense": lambda: kl.Dense(3),
+    "transposed": lambda: kl.Conv2DTranspose(3, 2, strides=2),
+    "without_bias": lambda: kl.Conv2D(3, 1, use_bias=False),
+}
+
+
+def read_by(reader, *, constant=None, copied=None):
+    """A model whose `maker` makes five channels, of which the last says nothing of its own."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    maker, layer = kl.Conv2D(5, 1, activation="relu", name="maker"), reader()
+    model = keras.Model(inputs, kl.Conv2D(2, 1)(kl.ReLU()(layer(maker(inputs)))))
+    if isinstance(layer, kl.SeparableConv2D):  # its rows are what its own filters put out
+        depthwise = layer.depthwise_kernel.numpy()
+        depthwise[:, :, 4] = depthwise[:, :, 1]
+        layer.depthwise_kernel.assign(depthwise)
+    kernel, bias = (weight.numpy() for weight in maker.weights)
+    bias[:] = 0.7
+    kernel[..., 4] = 0 if copied is None else kernel[..., copied]
+    if constant is not None:
+        bias[4] = constant
+    maker.set_weights([kernel, bias])
+    return model
+
+
+def assert_lossless(model, images):
+    small = narrow(model, InputMoments(images), widths={"maker": 4})
+    found, expected = (m.predict(images, verbose=0) for m in (small.model, model))
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
+def test_every_kind_of_reader_makes_up_for_a_duplicate(reader):
+    assert_lossless(read_by(reader, copied=1), draw_images(48, size=(8, 8, 3)))
+
+
+@pytest.mark.parametrize("name", ["kernel", "separable", "dense"])
+def test_a_bias_takes_the_place_of_a_constant_channel(name):
+    assert_lossless(read_by(READERS[name], constant=3.0), draw_images(48, size=(8, 8, 3)))
+
+
+@pytest.mark.parametrize("name", ["transposed", "without_bias"])
+def test_a_constant_channel_stays_where_no_bias_can_take_its_place(name):
+    model = read_by(READERS[name], constant=30.0)
+    images = draw_images(48, size=(8, 8, 3))
+    small = narrow(model, InputMoments(images), widths={"maker": 4})
+    assert 4 in small.groups[0].kept
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
 def test_every_kind_of_layer_is_narrowed_and_resolved(build):

@@ -450,7 +450,10 @@ def check(seed: int) -> None:
     if seed % TRAIN_EVERY == 8:
         check_batches(seed)
     keras.backend.clear_session()
-    gc.collect()
+
+
+gc.collect()
+gc.freeze()
 
 
 @pytest.mark.parametrize("seed", [0, 7, 8, 9])

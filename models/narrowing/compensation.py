@@ -106,7 +106,7 @@ def _solve(
     states = moments.differences(plan.model, cut.model, [(reader.layer, narrow, outputs)])[0]
     matrix = kernel_matrix(narrow)
     narrow_norm = None if norm is None else cut.layers[id(norm)]
-    centred = narrow_norm is not None or getattr(narrow, "use_bias", False)
+    centred = can_correct_means(narrow, narrow_norm)
     best = [
         best_correction(states, block, matrix[block], centred=centred)
         for block in range(len(matrix))
@@ -118,6 +118,17 @@ def _solve(
     bias = np.concatenate([correction.bias for correction in corrections])
     ratio = np.concatenate([correction.ratio for correction in corrections])
     apply_statistics(narrow, narrow_norm, bias, ratio)
+
+
+def can_correct_means(
+    layer: keras.layers.Layer, norm: keras.layers.BatchNormalization | None
+) -> bool:
+    """Returns whether a constant in a reader's input costs nothing, because a bias can replace it.
+
+    Not without a bias or a batch normalisation behind it; nor in a transposed convolution, where
+    each tap needs a bias of its own.
+    """
+    return not isinstance(layer, TRANSPOSED) and (norm is not None or layer.use_bias)
 
 
 def _none(shape: tuple[int, ...]) -> Correction:
@@ -159,7 +170,7 @@ def best_correction(
         states: Joint moments by folds; see `Moments.differences`.
         block: Which block.
         kernel: The narrow layer's, (rows, outputs).
-        centred: Whether the mean of the outputs can be corrected by a bias.
+        centred: See `can_correct_means`.
 
     Returns:
         The correction; None where nothing is lost.
@@ -181,7 +192,7 @@ def best_correction(
         added = _ridge(everything, rows, RIDGES[best], centred)
     lacking = everything.mean[rows:] - added.T @ everything.mean[:rows]
     ratio = _output_ratio(everything.covariance, kernel, added)
-    return Correction(added, lacking if centred else np.zeros_like(lacking), ratio)
+    return Correction(added, lacking, ratio)
 
 
 def _moments(joint: Joint, centred: bool) -> np.ndarray:

@@ -6,7 +6,12 @@ import keras
 import numpy as np
 
 from ..operators import TRANSPOSED
-from .compensation import apply_statistics, norms_behind, variance_ratio
+from .compensation import (
+    apply_statistics,
+    can_correct_means,
+    norms_behind,
+    variance_ratio,
+)
 from .cut import Cut
 from .elimination import Quadratic, quadratic
 from .groups import Plan
@@ -29,6 +34,7 @@ class ReaderForms:
     def __init__(self, plan: Plan, moments: Moments):
         self._plan, self._moments = plan, moments
         self._readers = list(plan.trace.readers.values())
+        self._norms = norms_behind(plan)
         layers = [reader.layer for reader in self._readers]
         self._gradients = moments.gradients(plan.model, layers)
         self._stored: list[tuple[np.ndarray, np.ndarray]] | None = None
@@ -53,6 +59,13 @@ class ReaderForms:
             for reader, (mean, covariance) in zip(chunk, moments, strict=True):
                 yield reader, mean, covariance
 
+    def _solvable(self, reader: Reader, mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+        """Returns the second moment instead where nothing can correct the mean of the outputs."""
+        if can_correct_means(reader.layer, self._norms.get(id(reader.layer))):
+            return covariance
+        second: np.ndarray = covariance + mean[:, :, None] * mean[:, None, :]
+        return second
+
     def parts(self) -> list[list[Quadratic]]:
         """Returns for each group the quadratic forms of all that read it."""
         parts: list[list[Quadratic]] = [[] for _ in self._plan.groups]
@@ -61,7 +74,8 @@ class ReaderForms:
         for index, members in enumerate(self._plan.members):
             lookup[members], places[members] = index, np.arange(len(members))
         gradients = dict(zip(map(id, self._readers), self._gradients or [], strict=False))
-        for reader, _, covariance in self.covariances():
+        for reader, mean, covariance in self.covariances():
+            covariance = self._solvable(reader, mean, covariance)
             roots = self._plan.root[reader.numbers]
             matrix = kernel_matrix(reader.layer).astype(float)
             for block in range(len(roots)):
@@ -77,7 +91,6 @@ class ReaderForms:
 
     def resolve(self, narrower: Cut) -> None:
         """Solves each reader of a cut network again, from the wide one's own covariances."""
-        norms = norms_behind(self._plan)
         for reader, means, covariances in self.covariances():
             row_masks = narrower.keep[reader.numbers]
             if row_masks.all():
@@ -85,10 +98,11 @@ class ReaderForms:
             outputs = np.flatnonzero(narrower.keep[reader.outputs])
             wide, layer = kernel_matrix(reader.layer), narrower.layers[id(reader.layer)]
             matrix = kernel_matrix(layer).astype(float)
+            second = self._solvable(reader, means, covariances)
             lacking, ratio = [], []
             for block, rows in enumerate(row_masks):
                 target = _columns(reader.layer, wide, outputs, block)
-                solved = _solved(covariances[block], target, rows)
+                solved = _solved(second[block], target, rows)
                 lost = means[block] @ target - means[block][rows] @ solved
                 before = (target * (covariances[block] @ target)).sum(0)
                 after = (solved * (covariances[block][np.ix_(rows, rows)] @ solved)).sum(0)
@@ -96,7 +110,7 @@ class ReaderForms:
                 lacking.append(lost)
                 matrix[block] = solved
             assign_matrix(layer, matrix)
-            norm = norms.get(id(reader.layer))
+            norm = self._norms.get(id(reader.layer))
             narrow_norm = None if norm is None else narrower.layers[id(norm)]
             bias, variance_change = np.concatenate(lacking), np.concatenate(ratio)
             apply_statistics(layer, narrow_norm, bias, variance_change)
