@@ -43,6 +43,7 @@ from probe_zoo.monitoring import NASMonitorCallback
 images = np.load("images.npy")
 masks = (images[..., :1] > 0).astype("float32")
 outcomes = {}
+keras.utils.set_random_seed(1)
 for name, monitor_data in (("first", None), ("second", images)):
     model = Nano_U(enable_probes=True)
     model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))
