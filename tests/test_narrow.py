@@ -15,6 +15,7 @@ from models.cost import model_cost
 from models.narrowing.cut import cut, kept_numbers
 from models.narrowing.groups import plan_groups
 from models.narrowing.kernels import assign_matrix, kernel_matrix
+from models.narrowing.ladder import narrow_ladder, narrow_uniformly
 from monitoring import InputMoments
 
 SIZE = (12, 16, 3)
@@ -286,3 +287,56 @@ def test_what_cannot_be_done_is_said():
     anysize = keras.Model(open_size, kl.Conv2D(2, 1)(kl.Conv2D(4, 1)(open_size)))
     with pytest.raises(ValueError, match="fixed input size, .*None, None, 3"):
         narrow(anysize, moments, {"macs": 10})
+
+
+class Counted(InputMoments):
+    """Counts how often everything is measured."""
+
+    measured = 0
+
+    def gradients(self, model, layers):
+        self.measured += 1
+        return super().gradients(model, layers)
+
+
+def same_network(first, second):
+    pairs = zip(first.model.weights, second.model.weights, strict=True)
+    return first.groups == second.groups and all(
+        np.array_equal(a.numpy(), b.numpy()) for a, b in pairs
+    )
+
+
+def convolutions():
+    """A small network of three groups, two of which can be cut."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = kl.Conv2D(10, 1, activation="relu", name="first")(inputs)
+    x = kl.Conv2D(8, 1, activation="relu", name="second")(x)
+    return keras.Model(inputs, kl.Conv2D(1, 1)(x))
+
+
+def test_a_ladder_gives_the_networks_of_each_budget_and_measures_less():
+    model, images = convolutions(), draw_images(size=(8, 8, 3))
+    budgets = [int(share * model_cost(model).macs) for share in (0.5, 0.9, 0.45)]
+    counted = Counted(images)
+    ladder = list(narrow_ladder(model, counted, budgets))
+    rounds = 0
+    for small, budget in zip(ladder, sorted(budgets, reverse=True), strict=True):
+        alone = narrow(model, InputMoments(images), {"macs": budget})
+        assert small.cost.macs <= budget and same_network(small, alone)
+        assert small.rounds == alone.rounds
+        rounds += alone.rounds
+    assert counted.measured < 0.7 * rounds
+    with pytest.raises(ValueError, match="at least macs=.* Received: macs=1"):
+        list(narrow_ladder(model, counted, [budgets[0], 1]))
+
+
+@pytest.mark.parametrize(("share", "widths"), [(0.5, (7, 5)), (0.26, (4, 4)), (1.0, (10, 8))])
+def test_a_uniform_cut_keeps_the_same_share_of_every_group(share, widths):
+    model, images = convolutions(), draw_images(size=(8, 8, 3))
+    macs = share * model_cost(model).macs
+    small = narrow_uniformly(model, InputMoments(images), macs)
+    found = [group.after for group in small.groups]
+    assert found == [*widths, 1]
+    given = dict(zip(("first", "second"), widths, strict=True))
+    assert same_network(small, narrow(model, InputMoments(images), widths=given))

@@ -108,16 +108,7 @@ def narrow(
         Pruning for Accelerating Very Deep Neural Networks, https://arxiv.org/abs/1707.06168
         (re-solved readers).
     """
-    plan = plan_groups(model)
-    shapes = [tuple(tensor.shape[1:]) for tensor in functional_graph(model).inputs]
-    if any(None in shape for shape in shapes):
-        raise ValueError(
-            "Expected a model with a fixed input size, at which its costs are counted. Received: "
-            f"'{model.name}' with inputs of shape {', '.join(map(str, shapes))}"
-        )
-    if not plan.free:
-        reasons = "; ".join(sorted({g.fixed for g in plan.groups})) or "it makes no channels"
-        raise ValueError(f"Model '{model.name}' has no channels that can be cut: {reasons}")
+    plan = checked_plan(model)
     allocation = Allocation(plan, [_group_of(plan, name) for name in keep], multiple)
     if (budget is None) == (widths is None):
         raise ValueError(
@@ -132,21 +123,53 @@ def narrow(
             target[_group_of(plan, name)] = _checked_width(plan, _group_of(plan, name), width)
     rounds = Rounds(plan, moments)
     if budget is None:
-        while (rounds.widths > target).any():
-            measured = rounds.measure()
-            least = np.ceil((1 - PATH) * rounds.widths).astype(int)
-            rounds.cut(measured, np.maximum(target, least))
+        cut_to_widths(rounds, target)
     while allocation.exceeds(limits, rounds.widths):
         measured = rounds.measure()
-        partial = {
-            name: max(limit, (1 - ROUND) * float(allocation.costs.cost(name, rounds.widths)))
-            for name, limit in limits.items()
-        }
+        partial = round_budget(allocation, limits, rounds.widths)
         rounds.cut(measured, allocation.narrower(rounds.widths, partial, measured.paths))
-    return _described(plan, rounds, moments.weighted)
+    return described(plan, rounds, moments.weighted)
 
 
-def _described(plan: Plan, rounds: Rounds, weighted: bool) -> Narrowed:
+def checked_plan(model: keras.Model) -> Plan:
+    """Returns the groups of a model that can be narrowed.
+
+    Raises:
+        ValueError: It has no graph, no fixed input size, or nothing that can be cut.
+    """
+    plan = plan_groups(model)
+    shapes = [tuple(tensor.shape[1:]) for tensor in functional_graph(model).inputs]
+    if any(None in shape for shape in shapes):
+        raise ValueError(
+            "Expected a model with a fixed input size, at which its costs are counted. Received: "
+            f"'{model.name}' with inputs of shape {', '.join(map(str, shapes))}"
+        )
+    if not plan.free:
+        reasons = "; ".join(sorted({g.fixed for g in plan.groups})) or "it makes no channels"
+        raise ValueError(f"Model '{model.name}' has no channels that can be cut: {reasons}")
+    return plan
+
+
+def round_budget(
+    allocation: Allocation, limits: Mapping[str, float], widths: np.ndarray
+) -> dict[str, float]:
+    """Returns what is to hold after the next round, from widths (groups,) on."""
+    return {
+        name: max(limit, (1 - ROUND) * float(allocation.costs.cost(name, widths)))
+        for name, limit in limits.items()
+    }
+
+
+def cut_to_widths(rounds: Rounds, widths: np.ndarray) -> None:
+    """Cuts to the given widths of all groups, (groups,), in rounds."""
+    while (rounds.widths > widths).any():
+        measured = rounds.measure()
+        least = np.ceil((1 - PATH) * rounds.widths).astype(int)
+        rounds.cut(measured, np.maximum(widths, least))
+
+
+def described(plan: Plan, rounds: Rounds, weighted: bool) -> Narrowed:
+    """Returns the narrowed network of rounds that have ended."""
     final = rounds.result()
     groups = tuple(
         GroupCut(g.name, g.channels, len(kept), tuple(map(int, kept)), float(loss), g.fixed)

@@ -1,6 +1,7 @@
 """Cutting in rounds: everything is measured, the cheapest channels go, readers are solved again."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +96,12 @@ class Rounds:
         measured.forms.resolve(narrower)
         self._plan = plan_groups(narrower.model)
         self.count += 1
+
+    def branch(self) -> "Rounds":
+        """Returns rounds that go on from here on their own."""
+        other = copy(self)
+        other.losses = self.losses.copy()
+        return other
 
     def result(self) -> Cut:
         """Cuts the parent to the channels that were kept, and re-solves its readers."""
