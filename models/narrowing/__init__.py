@@ -1,7 +1,7 @@
 """Cuts channels out of a trained network and re-solves the layers that read them."""
 
 from .groups import ChannelGroup, ChannelReader, channel_groups
-from .ladder import narrow_ladder, narrow_uniformly
+from .ladder import narrow_ladder
 from .narrow import GroupCut, Narrowed, narrow
 
 __all__ = [
@@ -12,5 +12,4 @@ __all__ = [
     "channel_groups",
     "narrow",
     "narrow_ladder",
-    "narrow_uniformly",
 ]

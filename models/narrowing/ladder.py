@@ -1,4 +1,4 @@
-"""One trained network narrowed to several budgets, by marginal loss or all groups alike."""
+"""One trained network narrowed to several budgets, by marginal loss and all groups alike."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,19 +14,19 @@ from .widths import Allocation, check_budget
 
 
 def narrow_ladder(
-    model: keras.Model, moments: Moments, budgets: Sequence[float], *, cost: str = "macs"
-) -> Iterator[Narrowed]:
-    """Narrows a network to several budgets, and measures it no more often than for the smallest.
+    model: keras.Model, moments: Moments, budgets: Sequence[float]
+) -> Iterator[tuple[Narrowed, Narrowed]]:
+    """Narrows a network to several budgets, and shares what is measured on the way.
 
     Args:
         model: As for `narrow`.
         moments: As for `narrow`.
-        budgets: The most that is allowed, one number per network.
-        cost: What is limited: "parameters", "macs" or "peak_activation_bytes". Defaults to
-            "macs".
+        budgets: Most multiply-adds, one number per network.
 
     Yields:
-        What `narrow` returns for each budget, the largest first.
+        For each budget, the largest first, what `narrow` returns for it; and, for comparison,
+        what `narrow` returns for widths that are the same share of each group, with the
+        multiply-adds of the former as nearly as whole numbers of channels allow.
 
     Raises:
         ValueError: As for `narrow`.
@@ -35,18 +35,20 @@ def narrow_ladder(
         >>> from models import Nano_U
         >>> from monitoring import InputMoments
         >>> images = np.random.default_rng(0).normal(size=(8, 60, 80, 3))
-        >>> ladder = narrow_ladder(Nano_U(), InputMoments(images), [2_200_000, 2_000_000])
-        >>> [small.cost.macs <= 2_200_000 for small in ladder]
-        [True, True]
+        >>> ladder = narrow_ladder(Nano_U(), InputMoments(images), [2_200_000])
+        >>> [small.cost.macs <= 2_200_000 for small, uniform in ladder]
+        [True]
     """
     plan = checked_plan(model)
     allocation = Allocation(plan, [], 1)
     for limit in budgets:
-        allocation.check_reachable(check_budget({cost: limit}))
-    rounds = Rounds(plan, moments)
-    measured: Round | None = None
+        allocation.check_reachable(check_budget({"macs": limit}))
+    start = Rounds(plan, moments)
+    first = start.measure()
+    rounds = start.branch()
+    measured: Round | None = first
     for limit in sorted(budgets, reverse=True):
-        final = {cost: limit}
+        final = {"macs": limit}
         # Rounds that do not reach a budget are the same for all smaller ones.
         while (budget := round_budget(allocation, final, rounds.widths)) != final:
             measured = measured or rounds.measure()
@@ -59,29 +61,9 @@ def narrow_ladder(
             seen = seen or branch.measure()
             branch.cut(seen, allocation.narrower(branch.widths, final, seen.paths))
             seen = None
-        yield described(plan, branch, moments.weighted)
-
-
-def narrow_uniformly(model: keras.Model, moments: Moments, macs: float) -> Narrowed:
-    """Narrows a network so that every group keeps the same share of its channels.
-
-    Which channels stay, and how their readers are solved again, is as for `narrow`.
-
-    Args:
-        model: As for `narrow`.
-        moments: As for `narrow`.
-        macs: Multiply-adds to come as near to as whole numbers of channels allow.
-
-    Returns:
-        As for `narrow`.
-
-    Raises:
-        ValueError: As for `narrow`.
-    """
-    plan = checked_plan(model)
-    rounds = Rounds(plan, moments)
-    cut_to_widths(rounds, uniform_widths(plan, macs))
-    return described(plan, rounds, moments.weighted)
+        small, even = described(plan, branch, moments.weighted), start.branch()
+        cut_to_widths(even, uniform_widths(plan, small.cost.macs), first)
+        yield small, described(plan, even, moments.weighted)
 
 
 def uniform_widths(plan: Plan, macs: float) -> np.ndarray:

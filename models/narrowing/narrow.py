@@ -10,7 +10,7 @@ from ..cost import ModelCost, model_cost
 from .graph import functional_graph
 from .groups import Plan, plan_groups
 from .moments import Moments
-from .rounds import PATH, Rounds
+from .rounds import PATH, Round, Rounds
 from .widths import Allocation, Budget, check_budget
 
 ROUND = 0.15  # of each cost: the most that is cut before everything is measured anew
@@ -160,12 +160,19 @@ def round_budget(
     }
 
 
-def cut_to_widths(rounds: Rounds, widths: np.ndarray) -> None:
-    """Cuts to the given widths of all groups, (groups,), in rounds."""
+def cut_to_widths(rounds: Rounds, widths: np.ndarray, measured: Round | None = None) -> None:
+    """Cuts to the given widths of all groups, in rounds.
+
+    Args:
+        rounds: The network.
+        widths: Channels to keep in each group, (groups,).
+        measured: What was measured of it. Defaults to None: nothing yet.
+    """
     while (rounds.widths > widths).any():
-        measured = rounds.measure()
+        measured = measured or rounds.measure()
         least = np.ceil((1 - PATH) * rounds.widths).astype(int)
         rounds.cut(measured, np.maximum(widths, least))
+        measured = None
 
 
 def described(plan: Plan, rounds: Rounds, weighted: bool) -> Narrowed:
