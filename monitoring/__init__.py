@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .analysis.model_analysis import Analysis, halves
+    from .analysis.ladder import Ladder
+    from .analysis.model_analysis import Analysis
     from .analysis.run_advice import Advice
     from .callback import NASMonitorCallback
     from .input_moments import InputMoments
@@ -29,6 +30,7 @@ MODULES = {
     "CovarianceState": "statistics.covariance",
     "GroupedCovariance": "statistics.grouped",
     "InputMoments": "input_moments",
+    "Ladder": "analysis.ladder",
     "NASMonitorCallback": "callback",
     "ProbeRecord": "records.record",
     "ProbeSnapshot": "records.record",
@@ -38,7 +40,6 @@ MODULES = {
     "channel_metrics": "statistics.metrics",
     "compare": "report.comparison_page",
     "covariance_redundancy": "statistics.metrics",
-    "halves": "analysis.model_analysis",
     "watch": "watch",
     "write_report": "report.run_page",
 }
@@ -50,6 +51,7 @@ __all__ = [
     "CovarianceState",
     "GroupedCovariance",
     "InputMoments",
+    "Ladder",
     "NASMonitorCallback",
     "ProbeRecord",
     "ProbeSnapshot",
@@ -59,7 +61,6 @@ __all__ = [
     "channel_metrics",
     "compare",
     "covariance_redundancy",
-    "halves",
     "watch",
     "write_report",
 ]

@@ -57,6 +57,24 @@ def numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def fractions(text: str) -> tuple[float, ...]:
+    """Parses an option's value such as "0.75,0.5".
+
+    Raises:
+        argparse.ArgumentTypeError: A part is not a number.
+
+    Example:
+        >>> fractions("0.75,0.5")
+        (0.75, 0.5)
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers separated by commas. Received: {text!r}"
+        ) from None
+
+
 def names(text: str) -> tuple[str, ...]:
     """Parses an option's value such as "conv_1,conv_2"."""
     return tuple(name.strip() for name in text.split(","))

@@ -1,18 +1,16 @@
 """What each rule says of a trained run's widths: the tables in docs/notes/width_rules.md.
 
-python tests/rules_table.py RUN DATA [STEP]; a run of train.py with probes. STEP is the grid of
-directions that the projection check is tried at, 4 by default.
+python tests/rules_table.py RUN DATA; a run of train.py with probes.
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import checkout  # noqa: F401
 import keras
 import numpy as np
 import tensorflow as tf
 
-from monitoring.analysis.projection import projection_check
 from monitoring.records.reading import read_run
 from monitoring.statistics.grouped import GroupedCovariance
 from monitoring.statistics.structure import channel_structure, effective_rank
@@ -20,9 +18,8 @@ from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
 from training.data import draw_images, scale
 from training.images import Split, read_splits
-from training.projection_check import CHECK_IMAGES, evaluator
 
-TOLERANCES = (0.002, 0.01)  # mIoU
+IMAGES = 128  # of the training split
 
 
 def participation(eigenvalues: np.ndarray) -> float:
@@ -53,7 +50,7 @@ def loss_weighted(
     outputs = [model.get_layer(name).output for name in probes]
     both = keras.Model(model.input, [*outputs, model.output])
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    chosen = np.random.default_rng(0).permutation(len(split.images))[:CHECK_IMAGES]
+    chosen = np.random.default_rng(0).permutation(len(split.images))[:IMAGES]
     for part in np.split(chosen, range(16, len(chosen), 16)):
         images = tf.convert_to_tensor(scale(split.images[part]))
         with tf.GradientTape() as tape:
@@ -71,27 +68,12 @@ def loss_weighted(
     return found
 
 
-def enough(
-    model: keras.Model, measured, score: Callable[[keras.Model], float], probe: str, step: int
-) -> list[int]:
-    """Returns, for each tolerance, the fewest directions from which on no more is lost."""
-    watched, lost = Watched(model, [probe]), {}
-    channels = measured[probe].channels
-    for k in range(step, channels + 1, step):
-        rows = projection_check(watched, {probe: measured[probe]}, score, {probe: k}, draws=1).rows
-        lost[k] = next(row.lost for row in rows if row.level == "advised")
-    return [
-        min(k for k in lost if all(lost[more] <= tolerance for more in lost if more >= k))
-        for tolerance in TOLERANCES
-    ]
-
-
-def main(folder: str, data: str, step: int = 4) -> None:
+def main(folder: str, data: str) -> None:
     run = read_run(folder)
     probes = list(run.records)
     model = keras.saving.load_model(run.folder / "model.keras", compile=False)
     splits = read_splits(data, tuple(run.config["model"]["input_size"]))
-    images = draw_images(splits.train, CHECK_IMAGES, run.config["training"]["seed"])
+    images = draw_images(splits.train, IMAGES, run.config["training"]["seed"])
     norms = {
         probe: model.get_layer(probe).input._keras_history.operation.input._keras_history[0].name
         for probe in probes
@@ -100,7 +82,6 @@ def main(folder: str, data: str, step: int = 4) -> None:
     before = ImagesTap(Watched(model, list(norms.values()))).measure(images)
     covariances = {name: grouped.total().covariance() for name, grouped in measured.items()}
     weighted = loss_weighted(model, probes, splits.train, covariances)
-    score = evaluator(splits.val)
     for probe in probes:
         covariance, correlation = spectra(measured[probe])
         before_covariance, before_correlation = spectra(before[norms[probe]])
@@ -114,10 +95,8 @@ def main(folder: str, data: str, step: int = 4) -> None:
             "99 % of variance before it": explained(before_covariance),
             "effective rank weighted by the loss": effective_rank(weighted[probe]),
         }
-        least = enough(model, measured, score, probe, step)
-        said |= {f"check, {100 * t:g} points": k for t, k in zip(TOLERANCES, least, strict=True)}
         print(probe, *(f"{name}: {value:.4g}" for name, value in said.items()), sep="  ")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
+    main(*sys.argv[1:3])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from monitoring.analysis.ladder import CutNetwork, Ladder, Rung, ladder_values
 from monitoring.loggers.arrays import ArraysLogger
 from monitoring.loggers.lines import JsonLinesLogger
 from monitoring.records.reading import RunFolder
@@ -45,18 +46,30 @@ ADVICE = {
             **{"macs": 1000, "peak_activation_bytes": 30},
         }
     ],
-    "check": {
-        **{"score": "mIoU", "whole": 0.9},
-        "rows": [
-            {
-                **{"probe": "probe_encoder_1", "level": "advised", "directions": 4},
-                **{"principal": 0.895, "random": 0.4, "lost": 0.005},
-            }
-        ],
-    },
     "now": {"parameters": 100, "macs": 2000, "peak_activation_bytes": 30},
     "advised": {"parameters": 80, "macs": 1000, "peak_activation_bytes": 30, "filters": [4]},
 }
+
+
+def two_rungs(probes=("probe_encoder_1",), score="mIoU") -> Ladder:
+    """A ladder of two budgets, whose probes are left with 12 and 8 of 16 channels."""
+
+    def network(percent, score, loss):
+        width = max(8, 16 * percent // 100)
+        widths = {"pointwise": width, "output": 1}
+        return CutNetwork(
+            *(100 * percent, 10 * percent, 200 + percent, score, loss),
+            *(widths, dict.fromkeys(probes, width)),
+        )
+
+    rungs = (
+        Rung(0.75, 7600, network(75, 0.895, 0.01), network(75, 0.85, 0.02)),
+        Rung(0.5, 5100, network(50, 0.8, 0.1), network(50, 0.7, 0.2)),
+    )
+    return Ladder(score, 128, True, network(100, 0.9, 0.0), rungs)
+
+
+ADVICE["ladder"] = ladder_values(two_rungs())
 HISTORY = "epoch,loss,val_loss,miou\n0,0.5,0.6,0.1\n1,0.25,0.5,0.2\n"
 
 

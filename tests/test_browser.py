@@ -4,10 +4,9 @@ import os
 import shutil
 
 import pytest
-from synthetic_run import record, run, snapshot
+from synthetic_run import record, run, snapshot, two_rungs
 
 from monitoring.analysis.advice import WidthAdvice
-from monitoring.analysis.check import LEVELS, Check, Projected
 from monitoring.report.run_page import render
 from monitoring.report.sections import picture
 
@@ -40,15 +39,7 @@ def file(tmp_path_factory):
         run(folder, records, history=history),
         {name: snapshot(name, 32) for name in names},
         [WidthAdvice(name, 32, 16, 12, 16, "15.1 channels in use") for name in names],
-        check=Check(
-            "mIoU",
-            0.9,
-            [
-                Projected(n, level, k, 0.9 - 1 / k, 0.5, 1 / k)
-                for n in names
-                for level, k in zip(LEVELS, (9, 10, 32), strict=True)
-            ],
-        ),
+        ladder=two_rungs(names),
         predictions=picture(folder / "predictions.png"),
     )
     path = folder / "report.html"

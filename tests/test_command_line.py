@@ -102,7 +102,8 @@ def test_a_folder_whose_name_is_not_utf8_works(installed):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["advise", "run", "--check"],
+        ["advise", "run", "--cut"],
+        ["advise", "run", "--ladder", "0.5"],
         ["advise", "run", "--macs", "9"],
         ["analyze", "m", "--data", "d"],
     ],

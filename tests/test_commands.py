@@ -7,8 +7,6 @@ import pytest
 from PIL import Image
 
 import training
-from monitoring.__main__ import main
-from monitoring.records.reading import read_run
 from train import train
 from training.config import read_config
 from training.synthetic import synthetic_splits
@@ -51,31 +49,6 @@ def test_advice_within_a_budget_can_be_trained(run, data):
     model, _ = train(None, 1, config=run / "advised.yaml", output=run.parent / "next", verbose=0)
     cost = json.loads((run.parent / "next" / "cost.json").read_text())
     assert cost["macs"] == advised.macs and cost["parameters"] == model.count_params()
-
-
-@pytest.mark.slow
-def test_advice_is_tried_on_the_runs_images_or_on_others(run, data, tmp_path):
-    advice = training.advise(run, multiple=1, check="", tolerance=100)
-    assert advice.check.score == "mIoU"
-    narrowed = {width.probe for width in advice.advice if not width.keep}
-    assert narrowed and {row.probe for row in advice.check.rows} == {*narrowed, "all"}
-    (score,) = read_run(run).history["val_miou"]
-    assert advice.check.whole == pytest.approx(score, abs=1e-6)
-    elsewhere = training.advise(run, multiple=1, check=data, tolerance=100)
-    assert elsewhere.check == advice.check
-    with pytest.raises(FileNotFoundError, match="moved does not exist"):
-        training.advise(run, check=tmp_path / "moved")
-
-
-@pytest.mark.slow
-def test_the_command_line_calls_both(run, capsys):
-    assert main(["advise", str(run), "--check", "--multiple", "1"]) == 0
-    printed = capsys.readouterr().out
-    assert "Projection check: mIoU" in printed and "Train it: python train.py" in printed
-    (run / "model.keras").unlink()
-    assert main(["advise", str(run), "--check"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "--check needs a finished run" in error
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as kl
+from synthetic_run import two_rungs
 
-from monitoring.analysis.model_analysis import agreement, halves
+from monitoring.analysis.ladder import ladder_from
 from monitoring.records.reading import read_run, read_snapshots
 from monitoring.report.analyze import analyze
 
@@ -28,23 +29,12 @@ def images(rng):
     return rng.normal(size=(64, 5, 5, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_halves_are_disjoint_and_cover_all(count):
-    directions, scored = (list(range(count))[half] for half in halves(count))
-    assert sorted({*directions, *scored}) == list(range(count))
-    assert directions and scored
-    assert count == 1 or not {*directions} & {*scored}
-
-
-def test_as_many_directions_as_there_are_are_advised_and_lose_nothing(model, images):
+def test_as_many_channels_as_there_are_directions_are_advised(model, images):
     analysis = analyze(model, images, ["wide"], multiple=1)
     (width,) = analysis.advice
     assert (width.channels, width.suggested) == (12, 3)
-    assert (analysis.check.score, analysis.check.whole) == ("agreement", 1.0)
-    lost = {row.level: row.lost for row in analysis.check.rows if row.probe == "wide"}
-    assert lost["advised"] == pytest.approx(0, abs=1e-5) and lost["half"] > 0.01
     assert (analysis.images, analysis.records[0].images) == (64, 64)
-    assert "wide" in str(analysis) and "Projection check: agreement 1.0000" in str(analysis)
+    assert "wide" in str(analysis) and analysis.ladder is None
     with pytest.raises(FrozenInstanceError):
         analysis.rule = "variance"
 
@@ -54,26 +44,6 @@ def test_nothing_is_printed_and_nothing_is_written(model, images, tmp_path, caps
     analysis = analyze(model, images, ["wide"])
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
     assert analysis.output is None
-
-
-def test_a_score_of_ones_own_judges(model, images):
-    scored = images[halves(len(images))[1]]
-    truth = model.predict(scored, verbose=0).argmax(axis=-1)
-    calls = []
-
-    def accuracy(other):
-        calls.append(other)
-        return float((other.predict(scored, verbose=0).argmax(axis=-1) == truth).mean())
-
-    analysis = analyze(model, images, ["wide"], multiple=1, evaluate=accuracy, score="accuracy")
-    assert (analysis.check.score, analysis.check.whole) == ("accuracy", 1.0)
-    assert len(calls) == 1 + 4 * len(analysis.check.rows)
-    strict = analyze(model, images, ["wide"], multiple=1, evaluate=lambda other: -len(calls))
-    assert strict.advice[0].suggested == 3  # the same score everywhere: nothing is lost
-
-    scores = iter([1.0] + [0.5] * 100)
-    costly = analyze(model, images, ["wide"], multiple=1, evaluate=lambda other: next(scores))
-    assert costly.advice[0].keep and "cost 50.0 points of agreement" in costly.advice[0].reason
 
 
 def test_a_folder_is_written_that_is_a_run(model, images, tmp_path):
@@ -96,15 +66,12 @@ def test_a_folder_is_written_that_is_a_run(model, images, tmp_path):
         analyze(model, images, ["wide"], output=folder)
 
 
-def test_a_single_image_is_measured_and_scored(model, images):
-    analysis = analyze(model, images[:1], ["wide"])
-    assert analysis.check.whole == 1.0
-
-
-def test_a_model_of_two_outputs_needs_a_score_of_its_own(images):
-    inputs = keras.Input((5, 5, 3))
-    x = kl.Conv2D(6, 1, name="wide")(inputs)
-    model = keras.Model(inputs, [x, x])
-    with pytest.raises(ValueError, match="Expected a model with one output. Received: 2 outputs"):
-        agreement(model, images)
-    assert analyze(model, images, ["wide"], evaluate=lambda other: 1.0).check.whole == 1.0
+def test_a_ladder_is_measured_and_written(model, images, tmp_path):
+    ladder = two_rungs(["wide"], score="agreement")
+    analysis = analyze(model, images, ["wide"], ladder=lambda: ladder, output=tmp_path / "cut")
+    assert analysis.ladder == ladder
+    assert "agreement" in str(analysis) and "50 %" in str(analysis)
+    values = json.loads((tmp_path / "cut" / "analysis.json").read_text())
+    assert ladder_from(values["ladder"]) == ladder
+    assert "agreement over multiply-adds" in (tmp_path / "cut" / "report.html").read_text()
+    assert analyze(model, images, ["wide"]).ladder is None

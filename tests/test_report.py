@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_run import record, run, snapshot
+from synthetic_run import record, run, snapshot, two_rungs
 
 from monitoring.__main__ import main
 from monitoring.analysis.advice import Cost, WidthAdvice
-from monitoring.analysis.check import Check, Projected
 from monitoring.analysis.comparison import Comparison, compare_runs, differences
 from monitoring.records.reading import read_run
 from monitoring.report.comparison_page import write_comparison
@@ -72,12 +71,13 @@ def test_a_report_says_what_to_do_first(tmp_path):
         {"probe_encoder_1": snapshot()},
         advice,
         costs=(Cost(100, 2000, 30), Cost(80, 1000, 30)),
-        check=Check("mIoU", 0.9, [Projected("probe_encoder_1", "advised", 4, 0.895, 0.4, 0.005)]),
+        ladder=two_rungs(),
     )
     said = page(text).text
     assert said.index("narrow it from 8 to 4 channels") < said.rindex("The numbers")
     assert "multiply-adds per image 2,000 1,000 -50 %" in said
-    assert "encoder_1 advised 4 0.8950 0.50 0.4000" in said
+    assert "75 % 7,500 750 275 0.8950 0.50 0.8500 0.01" in said
+    assert "encoder_1 16 5.0 12 8" in said and "pointwise 16 12 8" in said
     assert "Dead : 3." in said and "5 (mirrored as 2)" in said
     assert "Monitoring took 0.5 of 50 seconds of training, 1.0 %." in said
 
@@ -148,17 +148,17 @@ def test_training_leaves_a_report(trained):
 
 
 @pytest.mark.slow
-def test_advise_check_and_report_from_the_command_line(trained, capsys):
+def test_advise_and_report_from_the_command_line(trained, capsys):
     folder = str(trained[1])
-    assert main(["advise", folder, "--multiple", "2", "--check", "--tolerance", "100"]) == 0
+    assert main(["advise", folder, "--multiple", "2"]) == 0
     said = capsys.readouterr().out
-    assert "Projection check: mIoU 0." in said and "advised.yaml" in said
+    assert f"python -m monitoring advise {folder} --cut" in said and "advised.yaml" in said
     found = json.loads((trained[1] / "advice.json").read_text())
     assert found["widths"].keys() == read_run(folder).records.keys()
     assert found["advised"]["filters"] == [found["widths"][f"probe_encoder_{n}"] for n in (1, 2, 3)]
     assert found["advised"]["macs"] <= found["now"]["macs"]
     assert main(["report", folder]) == 0
-    assert "directions" in page((trained[1] / "report.html").read_text()).text
+    assert "Not measured yet" in page((trained[1] / "report.html").read_text()).text
     # What it advises can be trained as it is.
     model, _ = train(
         None, 1, config=trained[1] / "advised.yaml", output=trained[1] / "again", verbose=0
@@ -173,34 +173,14 @@ def test_advice_under_a_budget(trained, capsys):
     assert "Considered under the budget" in said and "over" in said
     found = json.loads((trained[1] / "advice.json").read_text())
     assert found["advised"]["macs"] <= 1_600_000
-    assert main(["advise", str(trained[1]), "--macs", "1600000", "--check"]) == 0
-    found = json.loads((trained[1] / "advice.json").read_text())
-    tried = {r["probe"]: r["directions"] for r in found["check"]["rows"] if r["level"] == "advised"}
     narrowed = {
         o["probe"]: o["suggested"] for o in found["advice"] if o["suggested"] < o["channels"]
     }
-    assert tried == narrowed | {"all": sum(narrowed.values())}
     assert narrowed.items() <= found["widths"].items()
-    capsys.readouterr()
-    assert main(["advise", str(trained[1]), "--macs", "1600000"]) == 0
-    assert "Projection check" in capsys.readouterr().out  # of the same widths: still there
-    assert main(["advise", str(trained[1]), "--multiple", "1"]) == 0
-    assert "the earlier projection check was of other widths" in capsys.readouterr().out
-    assert main(["advise", str(trained[1]), "--tolerance", "5"]) == 2
     assert main(["compare", str(trained[1])]) == 2
     assert main(["advise", str(trained[1]), "--parameters", "10"]) == 2
     said = capsys.readouterr().err
     assert "No network fits: the narrowest" in said and "two runs or more" in said
-
-
-@pytest.mark.slow
-def test_nothing_may_be_lost(trained, capsys):
-    assert main(["advise", str(trained[0]), "--multiple", "1", "--check", "--tolerance", "0"]) == 0
-    found = json.loads((trained[0] / "advice.json").read_text())
-    lost = {r["probe"]: r["lost"] for r in found["check"]["rows"] if r["level"] == "advised"}
-    narrowed = [one for one in found["advice"] if one["suggested"] < one["channels"]]
-    assert all(lost[one["probe"]] <= 0 for one in narrowed)
-    assert all(lost["all"] <= 0 for _ in narrowed)
 
 
 def test_runs_are_compared_in_a_table_and_a_page(trained, tmp_path, capsys):
@@ -242,6 +222,6 @@ def test_a_callbacks_own_folder_is_advised_on_without_a_network(tmp_path, capsys
     assert main(["advise", str(tmp_path)]) == 0
     assert "what these widths save is not known" in capsys.readouterr().out
     assert not (tmp_path / "advised.yaml").exists()
-    for option in (["--check"], ["--macs", "1"]):
+    for option in (["--cut"], ["--macs", "1"]):
         assert main(["advise", str(tmp_path), *option]) == 2
         assert "train.py" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_the_run_that_is_damaged_here_is_whole(whole, tmp_path):
     assert run.notes == () and run.cost["macs"] == 2_399_200
     assert "2,399,200 multiply-adds" in str(compare([whole, whole], None))
     text = write_report(whole, tmp_path / "page.html").read_text()
-    for part in ("Scores", "INT8", "Learning", "advised", "multiply-adds per image", "-50 %"):
+    for part in ("Scores", "INT8", "Learning", "advised", "-50 %", "all groups alike"):
         assert part in text
 
 
@@ -171,6 +171,11 @@ def test_any_array_in_the_place_of_a_known_one(whole, name, array):
         read_everything(whole, ARRAY, Path(file.name).read_bytes())
 
 
+OTHER_LAYERS = synthetic_run.ADVICE["ladder"] | {
+    "parent": synthetic_run.ADVICE["ladder"]["parent"] | {"widths": {"another": 3}}
+}
+
+
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
@@ -192,6 +197,11 @@ def test_any_array_in_the_place_of_a_known_one(whole, name, array):
             "advice.json",
             {"advice": [1]},
             r"expected 'advice\[0\]' to be a mapping. Received: 1",
+        ),
+        (
+            "advice.json",
+            synthetic_run.ADVICE | {"ladder": OTHER_LAYERS},
+            "expected all networks of 'ladder' to have the same layers",
         ),
     ],
     ids=str,

@@ -282,10 +282,10 @@ def test_commands_that_read_runs_write_their_files(installed, arguments, files):
     "arguments",
     [
         ["analyze", "installed.keras", "--data", "."],
-        ["advise", "first", "--check"],
+        ["advise", "first", "--cut"],
         ["advise", "first", "--macs", "1000"],
     ],
-    ids=["analyze", "check", "budget"],
+    ids=["analyze", "cut", "budget"],
 )
 @pytest.mark.usefixtures("outcomes")
 def test_a_command_that_needs_a_checkout_is_one_line(installed, arguments):

@@ -1,24 +1,25 @@
 """`advise` and `analyze` with the zoo's networks and with images from folders."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from monitoring.analysis.advice import DEFAULT_RULE
-from monitoring.analysis.check import TOLERANCE, checked_points
-from monitoring.analysis.model_analysis import Analysis, halves
+from monitoring.analysis.ladder import SHARES, Ladder, check_shares
+from monitoring.analysis.model_analysis import Analysis
 from monitoring.analysis.run_advice import Advice
 from monitoring.records.reading import read_run
 from monitoring.records.run_files import ADVISED, checked_folder, expanded
 from monitoring.report.advise import advise as advise_run
 from monitoring.report.analyze import analyze as analyze_model
-from training.images import Split
 from training.mask_options import Colour, mask_options
 from training.model_files import load_model, without_structure
 from training.model_images import image_shape, output_shape, preprocessing, read_model_images
+from training.model_ladder import model_ladder
 from training.output_kind import last_activation, output_kind
-from training.projection_check import evaluator, run_check
+from training.run_ladder import run_ladder
 from training.stages import stages_of, write_advised
 
 
@@ -30,8 +31,9 @@ def advise(
     parameters: int | None = None,
     macs: int | None = None,
     peak_ram: int | None = None,
-    check: str | Path | None = None,
-    tolerance: float = TOLERANCE,
+    cut: str | Path | None = None,
+    ladder: Sequence[float] | None = None,
+    verbose: int = 0,
 ) -> Advice:
     """Advises a width for each stage of a run, and writes files into its folder.
 
@@ -47,24 +49,34 @@ def advise(
         macs: Budget: most multiply-adds per image. Defaults to None: no limit.
         peak_ram: Budget: most bytes of activations at their peak, in INT8. Defaults to
             None: no limit.
-        check: A data folder; the advice is tried on its validation images, with directions
-            from its training images. "" is the run's own data. Defaults to None: not tried.
-        tolerance: Points of mIoU that an advised width may cost in the check. Defaults to 1.
+        cut: A data folder; the trained network is cut to several budgets on its training
+            images, and scored on its validation images. "" is the run's own data. Defaults to
+            None: not measured.
+        ladder: The budgets, as fractions of the multiply-adds. Defaults to None: 0.75, 0.5,
+            0.35, 0.25 and 0.125.
+        verbose: 0 is silent; otherwise each budget is a line on the console. Defaults to 0.
 
     Returns:
         The advice; `str` of it is the tables as text.
 
     Raises:
         FileNotFoundError: There is no such folder, or it holds no records.
-        ValueError: As for `monitoring.advise`; or the run has not finished, and the advice
-            cannot be tried.
+        ValueError: As for `monitoring.advise`; or the run has not finished, and its network
+            cannot be cut.
 
     Example:
         >>> advice = advise("runs/first", macs=1_500_000)  # doctest: +SKIP
         >>> print(advice)  # doctest: +SKIP
     """
     folder = expanded(run)
-    stages = stages_of(read_run(folder))
+    shares = _shares(cut is not None, ladder)
+    read = read_run(folder)
+    stages = stages_of(read)
+    measure = None
+    if cut is not None:
+        measure = partial(
+            run_ladder, folder, list(read.records), shares, data=str(cut), verbose=verbose
+        )
     advice = advise_run(
         folder,
         rule=rule,
@@ -73,8 +85,7 @@ def advise(
         macs=macs,
         peak_ram=peak_ram,
         network=stages,
-        check=None if check is None else run_check(folder, str(check)),
-        tolerance=tolerance,
+        ladder=measure,
     )
     if stages is not None:
         write_advised(folder / ADVISED, stages, advice.widths)
@@ -99,9 +110,11 @@ def analyze(
     output: str | Path | None = None,
     rule: str = DEFAULT_RULE,
     multiple: int = 4,
-    tolerance: float = TOLERANCE,
+    cut: bool = False,
+    ladder: Sequence[float] | None = None,
+    verbose: int = 0,
 ) -> Analysis:
-    """Measures any saved model on a folder of images, advises, checks, and writes a folder.
+    """Measures any saved model on a folder of images, advises, and writes a folder.
 
     Args:
         model: A .keras file; it is loaded in safe mode.
@@ -118,14 +131,18 @@ def analyze(
         ignore: Values or colours in masks that are not scored. Defaults to none.
         alpha: "mask" or "ignore", where masks have an alpha channel. Defaults to None.
         input_size: Height and width to resize images to. Defaults to None: the model's.
-        outputs: What a model of masks puts out, "logits" or "probabilities". Defaults to None:
-            its last activation tells or, if that is unknown, its values.
+        outputs: What a model of masks puts out, "logits" or "probabilities", to score it where
+            it is cut. Defaults to None: its last activation tells or, if that is unknown, its
+            values.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of an image to measure; None: all. Defaults to 400.
         output: Folder for the results. Defaults to None: MODEL-analysis beside the file.
         rule: As for `advise`.
         multiple: As for `advise`.
-        tolerance: Points of the score that an advised width may cost. Defaults to 1.
+        cut: Whether the model is cut to several budgets on every second image, and scored on
+            the others. Defaults to False.
+        ladder: As for `advise`.
+        verbose: As for `advise`.
 
     Returns:
         The analysis; `str` of it is the tables as text.
@@ -137,7 +154,7 @@ def analyze(
             or `output` holds a run or another analysis.
     """
     path = expanded(model)
-    checked_points(tolerance)
+    shares = _shares(cut, ladder)
     options = mask_options(foreground, ignore, alpha)
     _import_modules(imports)
     network = without_structure(load_model(path))
@@ -148,26 +165,49 @@ def analyze(
     returned = output_shape(network, shape)
     pictures, masked = read_model_images(expanded(data), split, shape, options)
     images = prepare(pictures)
-    evaluate, score = None, "agreement"
-    if masked is not None and preprocess == "zoo" and returned == masked.masks.shape[1:]:
-        _, scored = halves(len(masked))  # the others give the directions
-        names, masks = masked.names[scored], masked.masks[scored]
-        chosen = Split(masked.images[scored], masks, names)
-        evaluate, score = evaluator(chosen, output_kind(network, outputs, images)), "mIoU"
+    measure: Callable[[], Ladder] | None = None
+    if cut:
+        kind = None
+        is_scored = masked is not None and returned == masked.masks.shape[1:]
+        if is_scored and preprocess == "zoo" and getattr(network, "outputs", None):
+            kind = output_kind(network, outputs, images)
+        measure = partial(
+            model_ladder,
+            network,
+            images,
+            masked,
+            shares,
+            outputs=kind,
+            names=layers,
+            data_format=data_format,
+            verbose=verbose,
+        )
     return analyze_model(
         network,
         images,
         layers,
         rule=rule,
         multiple=multiple,
-        tolerance=tolerance,
-        evaluate=evaluate,
-        score=score,
         data_format=data_format,
         max_positions=max_positions,
+        ladder=measure,
         output=folder,
         source=str(path),
     )
+
+
+def _shares(cut: bool, ladder: Sequence[float] | None) -> list[float]:
+    """Returns the budgets of a ladder.
+
+    Raises:
+        ValueError: They are impossible, or nothing is cut.
+    """
+    if ladder is not None and not cut:
+        raise ValueError(
+            "A ladder belongs to cutting: pass cut (--cut) as well. Received: ladder="
+            f"{','.join(f'{share:g}' for share in ladder)}, no cut"
+        )
+    return check_shares(SHARES if ladder is None else ladder)
 
 
 def _import_modules(names: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""Advice, projection check and comparison: plain values in, plain values out."""
+"""Advice, ladders of cuts and comparison: plain values in, plain values out."""

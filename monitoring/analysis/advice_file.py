@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..records.files import whole_file
+from ..records.files import DamagedFileError, whole_file
 from ..records.reading import read_checked
 from .advice import Cost, WidthAdvice
 from .budget import Candidate
-from .check import Check, Projected
+from .ladder import Ladder, ladder_from, ladder_values
 
 
 @dataclass(frozen=True)
@@ -19,19 +19,14 @@ class SavedAdvice:
 
     Attributes:
         advice: A width for each probe.
-        check: Its projection check; None where none was made.
+        ladder: What cutting the network costs; None where it was not measured.
         costs: Cost of the network as it is, and at the advised widths; None where they are
             unknown.
     """
 
     advice: Sequence[WidthAdvice]
-    check: Check | None
+    ladder: Ladder | None
     costs: tuple[Cost, Cost] | None
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """{probe: advised width}."""
-        return {width.probe: width.suggested for width in self.advice}
 
 
 def read_advice(path: Path) -> SavedAdvice:
@@ -42,10 +37,7 @@ def read_advice(path: Path) -> SavedAdvice:
         DamagedFileError: It is damaged, or of another version.
     """
     values = read_checked(path)
-    check = values.get("check")
-    if check is not None:
-        rows = [Projected(*(row[name] for name in Projected._fields)) for row in check["rows"]]
-        check = Check(check["score"], check["whole"], rows)
+    ladder = _ladder(path, values["ladder"]) if "ladder" in values else None
     names = [field.name for field in fields(WidthAdvice)]
     advice = [
         WidthAdvice(**{name: width[name] for name in names if name in width})
@@ -54,7 +46,20 @@ def read_advice(path: Path) -> SavedAdvice:
     costs = None
     if "now" in values and "advised" in values:
         costs = _cost(values["now"]), _cost(values["advised"])
-    return SavedAdvice(advice, check, costs)
+    return SavedAdvice(advice, ladder, costs)
+
+
+def _ladder(path: Path, values: Mapping[str, Any]) -> Ladder:
+    ladder = ladder_from(values)
+    networks = [network for rung in ladder.rungs for network in (rung.cut, rung.uniform)]
+    if ladder.parent is not None:
+        names = [(set(n.widths), set(n.probes)) for n in (ladder.parent, *networks)]
+        if any(others != names[0] for others in names):
+            raise DamagedFileError(
+                f"{path}: expected all networks of 'ladder' to have the same layers. The file is "
+                "damaged, or not from a run of this version."
+            )
+    return ladder
 
 
 def write_advice(
@@ -63,7 +68,7 @@ def write_advice(
     *,
     rule: str,
     multiple: int,
-    check: Check | None = None,
+    ladder: Ladder | None = None,
     candidates: Sequence[Candidate] = (),
     costs: tuple[Cost, Cost] | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -75,7 +80,7 @@ def write_advice(
         advice: A width for each probe.
         rule: The rule that it follows.
         multiple: What widths were rounded up to.
-        check: Its projection check. Defaults to None: none was made.
+        ladder: What cutting the network costs. Defaults to None: not measured.
         candidates: The widths considered under a budget. Defaults to none.
         costs: Cost of the network as it is, and at the advised widths. Defaults to None.
         arguments: What builds the advised network. Defaults to None.
@@ -86,8 +91,8 @@ def write_advice(
         "widths": {width.probe: width.suggested for width in advice},
         "advice": [asdict(width) for width in advice],
     }
-    if check is not None:
-        values["check"] = check_values(check)
+    if ladder is not None:
+        values["ladder"] = ladder_values(ladder)
     if candidates:
         values["candidates"] = [
             candidate._asdict() | {"cost": candidate.cost._asdict()} for candidate in candidates
@@ -96,11 +101,6 @@ def write_advice(
         now, advised = (cost._asdict() for cost in costs)
         values |= {"now": now, "advised": advised | dict(arguments or {})}
     write_json(path, values)
-
-
-def check_values(check: Check) -> dict[str, Any]:
-    """Returns a check as what JSON can hold."""
-    return check._asdict() | {"rows": [row._asdict() for row in check.rows]}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

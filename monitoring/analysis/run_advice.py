@@ -1,6 +1,5 @@
-"""Advice on a run: widths, within a budget if there is one, checked on request. No Keras."""
+"""Advice on a run: widths, within a budget if there is one, and what cuts cost. No Keras."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +11,8 @@ from ..records.run_files import ADVICE
 from .advice import DEFAULT_RULE, Cost, WidthAdvice, advise_widths
 from .advice_file import read_advice
 from .budget import Candidate, fit_budget
-from .check import TOLERANCE, Check, checked_points, enforce_tolerance
-from .tables import advice_table, candidates_table, check_table, savings_table
+from .ladder import Ladder
+from .tables import advice_table, candidates_table, ladder_table, savings_table
 
 
 class BuildableNetwork(Protocol):
@@ -39,7 +38,7 @@ class Advice:
         rule: The rule that it follows.
         multiple: What widths were rounded up to.
         advice: A width for each probe, within the budget.
-        check: The projection check; None where none was made of these widths.
+        ladder: What cutting the trained network costs; None where it was not measured.
         candidates: The widths considered under a budget, the chosen ones last.
         costs: Cost of the network as it is, and at the advised widths; None where no network
             was given.
@@ -50,7 +49,7 @@ class Advice:
     rule: str
     multiple: int
     advice: Sequence[WidthAdvice]
-    check: Check | None = None
+    ladder: Ladder | None = None
     candidates: Sequence[Candidate] = ()
     costs: tuple[Cost, Cost] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -68,14 +67,15 @@ class Advice:
     def __str__(self) -> str:
         """Returns the advice as text tables."""
         parts = [advice_table(self.advice), *(f"note: {note}" for note in self.notes)]
-        if self.check is not None:
-            parts.append(check_table(self.check))
         if self.candidates:
             parts.append(candidates_table(self.candidates))
         if self.costs is not None:
             parts.append(savings_table(*self.costs))
         else:
             parts.append("The network cannot be rebuilt: what these widths save is not known.")
+        if self.ladder is not None:
+            in_use = {probe: record.effective_rank for probe, record in self.run.last.items()}
+            parts.append(ladder_table(self.ladder, in_use))
         return "\n".join(parts)
 
 
@@ -86,8 +86,7 @@ def advise_run(
     multiple: int = 4,
     budget: Mapping[str, int] | None = None,
     network: BuildableNetwork | None = None,
-    check: Callable[[Mapping[str, int]], Check] | None = None,
-    tolerance: float = TOLERANCE,
+    ladder: Callable[[], Ladder] | None = None,
 ) -> Advice:
     """Advises on a run, and writes nothing.
 
@@ -97,20 +96,12 @@ def advise_run(
         multiple: Widths are rounded up to a multiple of this. Defaults to 4.
         budget: {field of `Cost`: its limit}. Defaults to None: no budget.
         network: Counts costs at other widths. Defaults to None: costs are unknown.
-        check: Makes a projection check of {probe: width}; of {}, a check without rows.
-            Defaults to None: the check in the folder's advice.json, if it is of the same
-            widths.
-        tolerance: Points that an advised width may cost in the check. Defaults to 1.
+        ladder: Measures what cutting the trained network costs. Defaults to None: as the
+            folder's advice.json says, if it was measured before.
 
     Raises:
         ValueError: An argument is impossible, or no network fits the budget.
     """
-    points = checked_points(tolerance)
-    if tolerance != TOLERANCE and check is None:
-        raise ValueError(
-            "A tolerance belongs to the projection check: pass check (--check) as well. "
-            f"Received: tolerance={tolerance:g}, no check"
-        )
     cost = None if network is None else network.cost
     widths: Sequence[WidthAdvice]
     widths = advise_widths(run.records, multiple=multiple, rule=rule, cost=cost)
@@ -125,22 +116,15 @@ def advise_run(
         candidates = fit_budget(choosable, budget, network.cost, multiple=multiple)
         chosen = candidates[-1].widths
         widths = [_at(width, chosen.get(width.probe, width.suggested), network) for width in widths]
-    outcome = None
-    if check is not None:
-        # A budget's widths are checked and shown; rejecting one would exceed the budget.
-        allowed = math.inf if budget else points
-        narrowed = {width.probe: width.suggested for width in widths if not width.keep}
-        outcome = check(narrowed)
-        if narrowed:
-            widths, outcome = enforce_tolerance(widths, outcome, allowed, check)
-    advice = Advice(run, rule, multiple, widths, outcome, candidates)
+    measured = ladder() if ladder is not None else _earlier_ladder(run.folder / ADVICE)
+    advice = Advice(run, rule, multiple, widths, measured, candidates)
     if network is not None:
         advice = replace(
             advice,
             costs=(network.cost(network.now), network.cost(advice.widths)),
             arguments=network.arguments(advice.widths),
         )
-    return advice if check is not None else _with_earlier_check(advice)
+    return advice
 
 
 def default_advice(run: RunFolder) -> list[WidthAdvice]:
@@ -148,23 +132,14 @@ def default_advice(run: RunFolder) -> list[WidthAdvice]:
     return advise_widths(run.records)
 
 
-def _with_earlier_check(advice: Advice) -> Advice:
-    """Returns the advice with the check that an earlier `advise` made of the same widths."""
-    path: Path = advice.run.folder / ADVICE
+def _earlier_ladder(path: Path) -> Ladder | None:
+    """Returns the ladder that an earlier `advise` has measured; the network has not changed."""
     if not path.is_file():
-        return advice
+        return None
     try:
-        earlier = read_advice(path)
+        return read_advice(path).ladder
     except DamagedFileError:
-        return advice  # the file is about to be replaced
-    if earlier.check is None:
-        return advice
-    if earlier.widths == advice.widths:
-        return replace(advice, check=earlier.check)
-    note = (
-        "the earlier projection check was of other widths and is left out; --check makes a new one"
-    )
-    return replace(advice, run=replace(advice.run, notes=(*advice.run.notes, note)))
+        return None  # the file is about to be replaced
 
 
 def _at(width: WidthAdvice, suggested: int, network: BuildableNetwork) -> WidthAdvice:

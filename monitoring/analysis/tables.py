@@ -1,12 +1,10 @@
-"""Advice, checks, budgets and savings as text."""
+"""Advice, budgets, savings and ladders as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .advice import Cost, WidthAdvice
 from .budget import Candidate
-from .check import Check
-
-MEASURABLE = 0.001  # points that random directions must cost for a check to mean anything
+from .ladder import CutNetwork, Ladder
 
 
 def short(probe: str) -> str:
@@ -31,27 +29,67 @@ def advice_table(advice: Sequence[WidthAdvice]) -> str:
     return "\n".join(lines)
 
 
-def check_table(check: Check) -> str:
-    """Returns a projection check as text."""
-    room = max([12, *(len(short(row.probe)) for row in check.rows)])
-    if not check.rows:
-        return "\nProjection check: every width is kept, so there is nothing to try."
+def ladder_table(ladder: Ladder, in_use: Mapping[str, float]) -> str:
+    """Returns a ladder as text: a line per budget, then the channels that are left at each probe.
+
+    Args:
+        ladder: The ladder.
+        in_use: {probe: channels in use}, of the network as it is.
+    """
+    notes = [f"note: {note}" for note in ladder.notes]
+    if ladder.parent is None:
+        return "\n".join(["", *notes])
+    score = ladder.score
     lines = [
         "",
-        f"Projection check: {check.score} {check.whole:.4f} as it is; "
-        "with activations restricted to",
-        f"{'':{room + 9}} {'directions':>10}  {'leading':>8}  {'lost':>6}  {'random':>8}",
+        f"Cut to a share of its multiply-adds, before any training ({score} on images that were "
+        "not measured):",
+        f"{'':8} {'multiply-adds':>13}  {'parameters':>10}  {'peak bytes':>10}  {score:>9}  "
+        f"{'lost':>6}  {'all alike':>9}  {'estimate':>9}",
+        _cost_columns("as it is", ladder.parent) + f"  {ladder.parent.score:9.4f}",
     ]
-    for row in check.rows:
+    for rung in ladder.rungs:
+        cut, lost = rung.cut, 100 * (ladder.parent.score - rung.cut.score)
         lines.append(
-            f"{short(row.probe):{room}} {row.level:8} {row.directions:10}  "
-            f"{row.principal:8.4f}  "
-            f"{100 * row.lost:6.2f}  {row.random:8.4f}"
+            f"{_cost_columns(percent(rung.share), cut)}  {cut.score:9.4f}  {lost:6.2f}  "
+            f"{rung.uniform.score:9.4f}  {cut.loss:9.2g}"
         )
-    lines.append(f"(lost: points of {check.score} with the leading directions)")
-    if max(check.whole - row.random for row in check.rows) < MEASURABLE:
-        lines.append("note: random directions lose nothing either, so this check says nothing")
-    return "\n".join(lines)
+    by = "loss that the cut adds" if ladder.weighted else "share of the layers' variance lost"
+    lines.append(
+        f"(lost: points of {score}; all alike: every group of channels cut to the same share, at "
+        f"the same multiply-adds; estimate: {by})"
+    )
+    return "\n".join([*lines, *notes, *_channel_lines(ladder, in_use)])
+
+
+def _cost_columns(name: str, network: CutNetwork) -> str:
+    return (
+        f"{name:8} {network.macs:13,}  {network.parameters:10,}  "
+        f"{network.peak_activation_bytes:10,}"
+    )
+
+
+def _channel_lines(ladder: Ladder, in_use: Mapping[str, float]) -> list[str]:
+    """Returns the channels at each probe: now, in use, and at each budget."""
+    assert ladder.parent is not None
+    room = max([12, *(len(short(probe)) for probe in ladder.parent.probes)])
+    shares = "".join(f"{percent(rung.share):>8}" for rung in ladder.rungs)
+    lines = ["", f"{'channels':{room}} {'now':>6}  {'in use':>6}{shares}"]
+    for probe, channels in ladder.parent.probes.items():
+        left = "".join(f"{rung.cut.probes[probe]:8}" for rung in ladder.rungs)
+        used = f"{in_use[probe]:6.1f}" if probe in in_use else f"{'':6}"
+        lines.append(f"{short(probe):{room}} {channels:6}  {used}{left}")
+    return lines
+
+
+def percent(share: float) -> str:
+    """Returns a fraction in percent.
+
+    Example:
+        >>> percent(0.125)
+        '12.5 %'
+    """
+    return f"{100 * share:.3g} %"
 
 
 def candidates_table(candidates: Sequence[Candidate]) -> str:

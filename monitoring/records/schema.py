@@ -90,9 +90,24 @@ ADVISED_WIDTH = Fields(
     | dict.fromkeys(("channels", "suggested", "low", "high"), WIDTH),
     dict.fromkeys(("parameters", "macs", "peak_activation_bytes"), OrNull(COUNT)),
 )
-PROJECTED = Fields(
-    {"probe": TEXT, "level": TEXT, "directions": COUNT}
-    | dict.fromkeys(("principal", "random", "lost"), NUMBER)
+WIDTHS = Value(
+    "a mapping of names to whole numbers, 1 or more",
+    lambda value: (
+        isinstance(value, dict)
+        and all(map(_is_text, value))
+        and all(map(WIDTH.accepts, value.values()))
+    ),
+)
+YES_OR_NO = Value("true or false", lambda value: isinstance(value, bool))
+CUT_NETWORK = Fields(
+    {**COSTS.required, "score": SCORE, "loss": NUMBER, "widths": WIDTHS, "probes": WIDTHS}
+)
+RUNG = Fields({**CUT_NETWORK.required, "share": NUMBER, "budget": COUNT, "uniform": CUT_NETWORK})
+LADDER = Fields(
+    {
+        **{"score": TEXT, "images": COUNT, "weighted": YES_OR_NO, "notes": ListOf(TEXT)},
+        **{"parent": OrNull(CUT_NETWORK), "rungs": ListOf(RUNG)},
+    }
 )
 CUT_GROUP = Fields(
     {
@@ -104,7 +119,7 @@ BY_SPLIT = Fields({"val": SCORES}, {"test": SCORES})
 NARROWED_FROM = Fields(
     {
         "parent": TEXT,
-        "weighted": Value("true or false", lambda value: isinstance(value, bool)),
+        "weighted": YES_OR_NO,
         "before": COSTS,
         "after": COSTS,
         "groups": ListOf(CUT_GROUP),
@@ -146,7 +161,7 @@ FILES: Mapping[str, Fields] = {
     ADVICE: Fields(
         {"advice": ListOf(ADVISED_WIDTH)},
         {
-            "check": OrNull(Fields({"score": TEXT, "whole": NUMBER, "rows": ListOf(PROJECTED)})),
+            "ladder": LADDER,
             "now": COSTS,
             "advised": COSTS,
         },

@@ -1,11 +1,11 @@
 """`monitoring.advise`: advice on a run, written into its folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from ..analysis.advice import DEFAULT_RULE
 from ..analysis.advice_file import SavedAdvice, write_advice
-from ..analysis.check import TOLERANCE, Check
+from ..analysis.ladder import Ladder
 from ..analysis.run_advice import Advice, BuildableNetwork, advise_run
 from ..records.reading import read_run
 from ..records.run_files import ADVICE, REPORT
@@ -22,8 +22,7 @@ def advise(
     macs: int | None = None,
     peak_ram: int | None = None,
     network: BuildableNetwork | None = None,
-    check: Callable[[Mapping[str, int]], Check] | None = None,
-    tolerance: float = TOLERANCE,
+    ladder: Callable[[], Ladder] | None = None,
 ) -> Advice:
     """Advises a width for each stage of a run, and writes advice.json and report.html.
 
@@ -38,10 +37,8 @@ def advise(
             None: no limit.
         network: The run's network, which can be built at other widths; a budget needs it,
             and without it the savings are unknown. Defaults to None.
-        check: Makes a projection check of {probe: width}; of {}, a check without rows.
-            Defaults to None: none is made, and one that an earlier `advise` made of the same
-            widths is kept.
-        tolerance: Points that an advised width may cost in the check. Defaults to 1.
+        ladder: Measures what cutting the trained network costs. Defaults to None: it is not
+            measured, and what an earlier `advise` has measured is kept.
 
     Returns:
         The advice; `str` of it is the tables as text.
@@ -64,8 +61,7 @@ def advise(
         multiple=multiple,
         budget={field: limit for field, limit in budget.items() if limit is not None},
         network=network,
-        check=check,
-        tolerance=tolerance,
+        ladder=ladder,
     )
     page = RunPage(run)
     write_advice(
@@ -73,11 +69,11 @@ def advise(
         advice.advice,
         rule=rule,
         multiple=multiple,
-        check=advice.check,
+        ladder=advice.ladder,
         candidates=advice.candidates,
         costs=advice.costs,
         arguments=advice.arguments,
     )
-    saved = SavedAdvice(advice.advice, advice.check, advice.costs)
+    saved = SavedAdvice(advice.advice, advice.ladder, advice.costs)
     write_text(page.folder / REPORT, page.compose(advice.run, saved))
     return advice

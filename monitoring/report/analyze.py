@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from ..analysis.advice import DEFAULT_RULE
-from ..analysis.advice_file import SavedAdvice, check_values, write_json
-from ..analysis.check import TOLERANCE
+from ..analysis.advice_file import SavedAdvice, write_json
+from ..analysis.ladder import Ladder, ladder_values
 from ..analysis.model_analysis import Analysis, analyze_model
 from ..loggers.measurements import write_measurements
 from ..records.reading import read_run
@@ -25,19 +25,13 @@ def analyze(
     *,
     rule: str = DEFAULT_RULE,
     multiple: int = 4,
-    tolerance: float = TOLERANCE,
-    evaluate: Callable[[keras.Model], float] | None = None,
-    score: str = "agreement",
     data_format: str | None = None,
     max_positions: int | None = 400,
+    ladder: Callable[[], Ladder] | None = None,
     output: str | Path | None = None,
     source: str | None = None,
 ) -> Analysis:
-    """Measures any Keras model, advises a width for each layer, and checks the advice.
-
-    The layers are measured on all images. The check takes principal directions from one
-    half of the images and scores the projected model on the other; `halves(len(images))`
-    returns both halves as slices.
+    """Measures any Keras model, and advises a width for each layer.
 
     Args:
         model: Any Keras model, built. It is not changed.
@@ -47,13 +41,9 @@ def analyze(
         rule: "effective_rank", "participation_ratio" or "variance". Defaults to
             "effective_rank".
         multiple: Widths are rounded up to a multiple of this. Defaults to 4.
-        tolerance: Points of the score that an advised width may cost. Defaults to 1.
-        evaluate: Returns the score of a model that takes the same images and gives the same
-            outputs, higher is better; it should use the scored half of the images. Defaults
-            to None: agreement with the outputs of `model`, 1 if they are the same.
-        score: Name of what `evaluate` returns. Defaults to "agreement".
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
         max_positions: Most positions of an image to measure; None: all. Defaults to 400.
+        ladder: Measures what cutting the model costs. Defaults to None: it is not measured.
         output: Folder for monitor.csv, monitor.jsonl, arrays/, analysis.json and
             report.html. Defaults to None: nothing is written.
         source: Where the model came from, for analysis.json. Defaults to None: its name.
@@ -62,9 +52,8 @@ def analyze(
         The analysis; `str` of it is the tables as text.
 
     Raises:
-        ValueError: A layer does not exist or cannot be watched, an argument is impossible,
-            the model has several outputs and `evaluate` is None, or `output` holds a run or
-            another analysis.
+        ValueError: A layer does not exist or cannot be watched, an argument is impossible, or
+            `output` holds a run or another analysis.
         OSError: The folder cannot be written.
         MissingPackageError: A package is not installed; see `write_report`.
 
@@ -88,11 +77,9 @@ def analyze(
         layers,
         rule=rule,
         multiple=multiple,
-        tolerance=tolerance,
-        evaluate=evaluate,
-        score=score,
         data_format=data_format,
         max_positions=max_positions,
+        ladder=ladder,
     )
     if folder is None:
         return analysis
@@ -104,9 +91,10 @@ def analyze(
         "rule": rule,
         "multiple": multiple,
         "advice": [asdict(width) for width in analysis.advice],
-        "check": check_values(analysis.check),
     }
+    if analysis.ladder is not None:
+        values["ladder"] = ladder_values(analysis.ladder)
     write_json(folder / ANALYSIS, values)
-    saved = SavedAdvice(analysis.advice, analysis.check, None)
+    saved = SavedAdvice(analysis.advice, analysis.ladder, None)
     write_text(folder / REPORT, RunPage(folder).compose(read_run(folder), saved))
     return replace(analysis, output=folder)

@@ -32,6 +32,7 @@ class Series:
         y: (points,); nan leaves a gap.
         low: Lower ends of the band, (points,); empty: no band.
         high: Upper ends, (points,).
+        dots: Whether each point is marked. A point without neighbours always is.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Series:
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    dots: bool = False
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -84,11 +86,10 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
         for points in _unbroken(line.x, line.y):
             path = _points([(x_axis(x), y_axis(y)) for x, y in points])
             parts.append(f'<polyline class="line {kind}" points="{path}"/>')
-            if len(points) == 1:
-                x, y = points[0]
-                parts.append(
-                    f'<circle class="dot {kind}" cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3"/>'
-                )
+            parts += [
+                f'<circle class="dot {kind}" cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="3"/>'
+                for x, y in (points if line.dots or len(points) == 1 else ())
+            ]
     names = "".join(
         f'<li><span class="key c{number % 8}"></span>{html.escape(line.name)}</li>'
         for number, line in enumerate(series)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..analysis.advice import Cost, WidthAdvice
 from ..analysis.advice_file import SavedAdvice, read_advice
-from ..analysis.check import Check
+from ..analysis.ladder import Ladder
 from ..analysis.run_advice import default_advice
 from ..analysis.tables import short
 from ..records.reading import RunFolder, RunReader, file_version
@@ -17,6 +17,7 @@ from ..records.snapshots import read_snapshot, snapshot_files
 from .cut_section import cut_section
 from .figures import Figure, spectrum
 from .heat_map import heat_map
+from .ladder_section import ladder_section
 from .page import environment, stages_beside, write_text
 from .sections import (
     cost_rows,
@@ -102,7 +103,7 @@ class RunPage:
             {probe: snapshot for probe, (snapshot, _) in drawn.items()},
             saved.advice,
             costs=saved.costs,
-            check=saved.check,
+            ladder=saved.ladder,
             teacher=self._teacher.read().last if has_teacher else None,
             predictions=cache.read(predictions, picture) if predictions.is_file() else "",
             refresh=self._refresh,
@@ -125,7 +126,7 @@ def render(
     advice: Sequence[WidthAdvice],
     *,
     costs: tuple[Cost, Cost] | None = None,
-    check: Check | None = None,
+    ladder: Ladder | None = None,
     teacher: Mapping[str, ProbeRecord] | None = None,
     predictions: str = "",
     refresh: int = 0,
@@ -139,7 +140,7 @@ def render(
         advice: A width for each probe.
         costs: Cost of the network as it is, and at the advised widths. Defaults to None:
             unknown.
-        check: The projection check. Defaults to None: none was made.
+        ladder: What cutting the network costs. Defaults to None: not measured.
         teacher: {probe: last record} of the network's teacher. Defaults to None: no teacher.
         predictions: A picture of predictions as a data URI. Defaults to "": none.
         refresh: Seconds after which a browser loads the page again; 0: never. Defaults to 0.
@@ -158,9 +159,9 @@ def render(
             ],
             advice=advice,
             cut=cut_section(run.narrowing),
-            lead=lead(advice, costs, check),
+            lead=lead(advice, costs, ladder),
             costs=cost_rows(costs),
-            check=check,
+            ladder=ladder_section(ladder, run.last),
             refresh=refresh,
             overview=overview(run.records),
             learning=learning(run.history),

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.advice import Cost, WidthAdvice
-from ..analysis.check import Check
-from ..analysis.tables import change, short
+from ..analysis.ladder import Ladder
+from ..analysis.tables import change, percent, short
 from ..optional import needed_for
 from ..records.files import DamagedFileError
 from ..records.record import ProbeRecord
@@ -29,15 +29,15 @@ def overview(records: Mapping[str, Sequence[ProbeRecord]]) -> list[tuple[str, st
     def lines(value: str, low: str, high: str, as_fraction: bool) -> list[Series]:
         series = []
         for name, history in records.items():
-            columns = [
+            y, below, above = (
                 [
                     getattr(record, field) / (record.channels if as_fraction else 1)
                     for record in history
                 ]
                 for field in (value, low, high)
-            ]
+            )
             along = [record.global_step if by_step else record.epoch + 1 for record in history]
-            series.append(Series(short(name), along, *columns))
+            series.append(Series(short(name), along, y, below, above))
         return series
 
     redundancy = lines("redundancy_score", "redundancy_low", "redundancy_high", False)
@@ -139,24 +139,23 @@ def picture(path: Path) -> str:
 
 
 def lead(
-    advice: Sequence[WidthAdvice], costs: tuple[Cost, Cost] | None, check: Check | None
+    advice: Sequence[WidthAdvice], costs: tuple[Cost, Cost] | None, ladder: Ladder | None
 ) -> str:
-    """Returns all of the advice in a sentence or two."""
+    """Returns all of the advice in a few sentences."""
     narrower = [width for width in advice if not width.keep]
-    if not narrower:
-        return "Keep every width as it is."
-    sentences = [f"Narrow {len(narrower)} of {len(advice)} layers."]
-    if costs is not None:
-        parameters, macs = (percent for _, _, _, percent in cost_rows(costs)[:2])
+    sentences = ["By the channels in use, keep every width as it is."]
+    if narrower:
+        sentences = [f"By the channels in use, narrow {len(narrower)} of {len(advice)} layers."]
+    if narrower and costs is not None:
+        parameters, macs = (changed for _, _, _, changed in cost_rows(costs)[:2])
         sentences.append(
             f"That changes the parameters by {parameters} and the multiply-adds by {macs}."
         )
-    rows = check.rows if check else ()
-    joint = [row.lost for row in rows if (row.probe, row.level) == ("all", "advised")]
-    if joint and check:
-        lost = f"{100 * joint[0]:.1f} points of {check.score}" if joint[0] > 0 else "nothing"
+    nearest = None if ladder is None else ladder.nearest
+    if ladder and ladder.parent and nearest:
         sentences.append(
-            f"The trained network, restricted to all of these widths at once, loses {lost}."
+            f"Cut to {percent(nearest.share)} of its multiply-adds, before any training, the "
+            f"network has {ladder.score} {nearest.cut.score:.4f} of {ladder.parent.score:.4f}."
         )
     return " ".join(sentences)
 
