@@ -8,8 +8,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-# PyTorch with Delve, and KerasHub, in environments of their own
-collect_ignore = ["delve_cost.py", "keras_hub_table.py"]
+# PyTorch with Delve or Torch-Pruning, and KerasHub, in environments of their own
+collect_ignore = [
+    "delve_cost.py",
+    "keras_hub_table.py",
+    "torch_pruning_cuts.py",
+    "torch_pruning_table.py",
+]
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
 
 
