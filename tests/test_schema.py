@@ -85,7 +85,7 @@ def test_the_run_that_is_damaged_here_is_whole(whole, tmp_path):
     assert run.notes == () and run.cost["macs"] == 2_399_200
     assert "2,399,200 multiply-adds" in str(compare([whole, whole], None))
     text = write_report(whole, tmp_path / "page.html").read_text()
-    for part in ("Scores", "INT8", "Learning", "advised", "-50 %", "all groups alike"):
+    for part in ("Scores", "INT8", "Learning", "advised", "-50 %", "all groups cut alike"):
         assert part in text
 
 
