@@ -46,13 +46,15 @@ def advise(args: argparse.Namespace) -> None:
     if trainable:
         print(f"Train it: python train.py --config {printable(folder / ADVISED)}")
     if IN_CHECKOUT and (folder / MODEL).is_file():
-        print(_next_step(printable(folder), advice.ladder))
+        print(next_step(printable(folder), advice.ladder))
 
 
-def _next_step(run: str, ladder: "Ladder | None") -> str:
+def next_step(run: str, ladder: "Ladder | None") -> str:
     """Returns the command that measures more or, where that is done, cuts the network."""
     if ladder is None:
         return f"Measure what cutting it costs: python -m monitoring advise {run} --cut"
+    if not ladder.rungs:
+        return "It was not cut: the note above says why."
     if ladder.nearest is None:
         return "No budget leaves it within a point of its score before training."
     return f"Cut it and train on: python train.py --narrow {run} --macs {ladder.nearest.budget}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from synthetic_run import record, two_rungs
 
+from monitoring.__main__ import next_step
 from monitoring.analysis.ladder import Ladder, check_shares, ladder_from, ladder_values
 from monitoring.analysis.tables import ladder_table
 from monitoring.report.ladder_section import ladder_figure, ladder_section
@@ -60,6 +61,15 @@ def test_the_nearest_is_the_last_budget_before_a_point_is_lost():
     for score in (0.8, float("nan")):  # what comes back further down is luck
         assert replace(ladder, rungs=[changed(first, score), changed(second, 0.9)]).nearest is None
     assert replace(ladder, parent=None).nearest is None
+
+
+def test_the_next_step_is_to_measure_then_to_cut_as_far_as_it_costs_little():
+    ladder = two_rungs()
+    assert next_step("run", None).endswith(": python -m monitoring advise run --cut")
+    assert next_step("run", ladder).endswith(": python train.py --narrow run --macs 7600")
+    costly = replace(ladder, rungs=ladder.rungs[1:])
+    assert next_step("run", costly).startswith("No budget leaves it within a point")
+    assert "note above" in next_step("run", replace(ladder, rungs=()))
 
 
 def test_the_figure_has_both_curves_and_the_network_as_it_is():
