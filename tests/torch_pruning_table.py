@@ -6,15 +6,18 @@ the project uses. What it starts from is written in the project's environment fi
     .venv/bin/python tests/torch_pruning_export.py --parent RUN --folder WORK
     python -m venv .venv-pruning
     .venv-pruning/bin/pip install 'torch==2.13.0' 'torch-pruning==1.6.1' numpy
-    .venv-pruning/bin/python tests/torch_pruning_table.py --folder WORK --results rows.jsonl
+    .venv-pruning/bin/python tests/torch_pruning_table.py --folder WORK --results rows.jsonl \\
+        --parents NAME
 
-All networks are trained by the same PyTorch code, with the settings of `train.py --narrow`: equal
-seeds give equal batches. Rows are appended to a file when they are done, and what it holds already
-is not trained again. Everything runs on one thread.
+NAME is the last part of RUN; the CPU build of PyTorch will do. All networks are trained by the same
+PyTorch code, with the settings of `train.py --narrow`: equal seeds give equal batches. Rows are
+appended to a file when they are done, and what it holds already is not trained again. Everything
+runs on one thread.
 """
 
 import argparse
 import copy
+import itertools
 import json
 import time
 from pathlib import Path
@@ -42,14 +45,13 @@ def ported(layer: dict, weights: list[torch.Tensor]) -> nn.Module:
         module.load_state_dict(state, strict=False)
         return module
     if kind in ("Conv2D", "DepthwiseConv2D"):
-        kernel = weights[0].permute(3, 2, 0, 1)
+        kernel, groups = weights[0].permute(3, 2, 0, 1), 1
         if kind == "DepthwiseConv2D":
             kernel = kernel.transpose(0, 1)
-        outputs, groups = len(kernel), len(kernel) if kind == "DepthwiseConv2D" else 1
-        inputs, size = kernel.shape[1] * groups, kernel.shape[-1]
-        module = nn.Conv2d(
-            inputs, outputs, size, padding=size // 2, groups=groups, bias=len(weights) > 1
-        )
+            groups = len(kernel)
+        outputs, inputs, size, _ = kernel.shape
+        settings = {"padding": size // 2, "groups": groups, "bias": len(weights) > 1}
+        module = nn.Conv2d(inputs * groups, outputs, size, **settings)
         module.load_state_dict(dict(zip(("weight", "bias"), [kernel, *weights[1:]], strict=False)))
         return module
     if kind == "MaxPooling2D":
@@ -85,7 +87,6 @@ def read_network(path: Path, images: "Images") -> nn.Sequential:
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
-    """Maps 0..255 to -1..1."""
     return (images.float() / 255.0 - 0.5) / 0.5
 
 
@@ -168,7 +169,7 @@ class Starts:
         self._folder, self._images, self._budget = folder, images, budget
 
     def network(self, parent: str, method: str, seed: int) -> nn.Sequential:
-        """Returns a network, from a file if Torch-Pruning has cut it before."""
+        """Returns a network; from a file if Torch-Pruning has cut it before."""
         if method in CUTS:
             return self._pruned(parent, method)
         return self._read(f"scratch-{seed}" if method in SCRATCH else f"{parent}-{method}")
@@ -186,10 +187,10 @@ class Starts:
         return read_network(self._folder / f"{name}.npz", self._images)
 
 
-def row(images: Images, starts: Starts, key: tuple[str, str, int]) -> dict:
+def row(images: Images, starts: Starts, key: tuple[str, int, str]) -> dict:
     """Trains one network; returns its row."""
-    parent, method, seed = key
-    network = starts.network(*key)
+    parent, seed, method = key
+    network = starts.network(parent, method, seed)
     convolutions = [layer for layer in network if isinstance(layer, nn.Conv2d)]
     values = {
         "parent": parent, "method": method, "seed": seed,
@@ -243,9 +244,8 @@ def main() -> None:
     torch.set_num_threads(1)
     images = Images(options.folder / "images.npz")
     starts = Starts(options.folder, images, options.macs)
-    work = [(p, m, s) for p in options.parents for s in options.seeds for m in options.methods]
-    for key in work:
-        if key not in {(r["parent"], r["method"], r["seed"]) for r in read_rows(options.results)}:
+    for key in itertools.product(options.parents, options.seeds, options.methods):
+        if key not in {(r["parent"], r["seed"], r["method"]) for r in read_rows(options.results)}:
             line = row(images, starts, key)
             with options.results.open("a") as file:
                 file.write(json.dumps(line) + "\n")
