@@ -52,6 +52,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         "narrow": {
             **{"parent": args.narrow, "macs": args.macs, "parameters": args.parameters},
             **{"peak_ram": args.peak_ram, "teacher": args.teacher},
+            **{"rounds": args.rounds, "multiple": args.multiple},
         },
         "nas": {"enabled": monitoring},
         "export": {
@@ -77,15 +78,14 @@ def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
             from training.pipeline import prepare_pipeline
         pipeline = prepare_pipeline(args.config, overrides(args))
     for step in pipeline.steps:
-        with user_input():
-            run = pipeline.prepare(step)
-        pipeline.train(step, run, verbose=verbose)
+        for run in in_turn(pipeline.runs(step, verbose=verbose)):
+            pipeline.train(run, verbose=verbose)
     pipeline.report(verbose=verbose)
     return 3 if pipeline.is_refused() else 0
 
 
-def prepare_run(args: argparse.Namespace, verbose: int):
-    """Returns the run that the command line asks for; None if it has finished before."""
+def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:
+    """Returns the trainings that the command line asks for; none if they have finished before."""
     with quiet_start():
         from training.config import read_config
 
@@ -94,14 +94,25 @@ def prepare_run(args: argparse.Namespace, verbose: int):
         if config.export.format is None and (args.header or args.export_tolerance is not None):
             raise ValueError("--header and --export-tolerance need --export int8")
         with quiet_start():
-            from training.run import prepare
-        return prepare(config, verbose=verbose)
+            from training.prepared import prepared_runs
+        return prepared_runs(config, verbose=verbose)
     if vars(args) != vars(parser().parse_args(["--resume", args.resume])):
         raise ValueError("--resume takes no other option: the run uses its own settings")
     with quiet_start():
-        from training.run import prepare, read_resumed
+        from training.prepared import prepared_runs
+        from training.run_folder import read_resumed
     resumed = read_resumed(args.resume)
-    return None if resumed is None else prepare(resumed, resume=True, verbose=verbose)
+    return iter(()) if resumed is None else prepared_runs(resumed, resume=True, verbose=verbose)
+
+
+def in_turn(runs: Iterator) -> Iterator:
+    """Yields runs; an error from preparing one comes from the user's input."""
+    while True:
+        with user_input():
+            run = next(runs, None)
+        if run is None:
+            return
+        yield run
 
 
 def run_training(run, verbose: int) -> int:
@@ -130,13 +141,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             remains = "the same command with --output resumes it"
             return run_pipeline(args, verbose)
         with user_input():
-            run = prepare_run(args, verbose)
-        if run is None:
+            runs = prepare_runs(args, verbose)
+        codes = []
+        for run in in_turn(runs):
+            folder = printable(run.folder)
+            remains = f"what was written is in {folder}; --resume continues it"
+            codes.append(run_training(run, verbose))
+        if not codes:
             print(f"{printable(args.resume)} has finished: nothing is left to do")
-            return 0
-        folder = printable(run.folder)
-        remains = f"what was written is in {folder}; --resume continues it"
-        return run_training(run, verbose)
+        return max(codes, default=0)
     except UsageError as error:
         return fail(str(error), 2)
     except KeyboardInterrupt:

@@ -28,7 +28,8 @@ from training.data import scale
 from training.evaluate import evaluate
 from training.images import read_splits
 from training.narrowing import mask_loss
-from training.run import prepare, read_resumed
+from training.run import prepare
+from training.run_folder import read_resumed
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (24, 32)
@@ -143,7 +144,10 @@ def test_evaluation_holds_what_was_cut_and_all_scores(wide, narrowed, evaluation
     assert found["parent"]["test"]["miou"] == pytest.approx(of_parent["miou"], abs=1e-3)
     written = json.loads((folder / "narrowing.json").read_text())
     assert "test" not in written["scores"]["cut"]  # nothing has looked at it before the end
-    assert written == cut | {"scores": written["scores"]}
+    (written_round,), (last,) = written["by_round"], cut["by_round"]
+    assert written == cut | {"scores": written["scores"], "by_round": [written_round]}
+    assert last == written_round | {"scores": {name: found[name] for name in ("cut", "trained")}}
+    assert (last["epochs"], last["after"]) == (2, cut["after"])
 
 
 def test_each_group_is_listed_with_the_channels_that_stay(wide, narrowed, evaluation):
@@ -183,7 +187,7 @@ def test_advice_does_not_rebuild_what_no_builder_makes(narrowed, tmp_path):
     (folder / "advice.json").unlink()
     from training import advise
 
-    advice = advise(folder, check="", tolerance=100)
+    advice = advise(folder)
     assert advice.costs is None and not (folder / "advised.yaml").exists()
 
 
@@ -236,6 +240,22 @@ def test_stopped_while_it_is_cut_it_is_cut_anew(wide, macs, narrowed, tmp_path, 
     prepare(resumed, resume=True)
     assert weights_equal(*(load(f / "narrowed.keras") for f in (folder, narrowed[0])))
     assert not (folder / ".unfinished.narrowed.keras").exists()
+
+
+def test_a_budget_that_cannot_be_met_after_all_is_a_line_that_says_what_is_left(
+    wide, macs, tmp_path, monkeypatch, capsys
+):
+    def fail(*_, **__):
+        raise ValueError("Expected a budget that can be met")
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(narrowing, "narrow", fail)
+    error = refused(capsys, "--narrow", wide, "--macs", macs, "--output", folder)
+    assert error.endswith(
+        f"can be met. Nothing was trained: {folder} holds its settings alone and can be removed\n"
+    )
+    assert {path.name for path in folder.iterdir()} == {".probe-zoo-run", "config.yaml"}
+    assert refused(capsys, "--resume", folder) == error
 
 
 def test_a_finished_run_needs_its_parent_no_longer(narrowed, tmp_path, capsys):
@@ -365,7 +385,7 @@ def test_what_is_asked_for_wrongly_is_said_in_a_line(wide, macs, tmp_path, capsy
         ((*narrow, "--macs", macs, "--model", "bu_net"), "keeps its parent's model.name"),
         ((*narrow, "--macs", macs, "--probes", "decoder"), "probes cannot be added"),
         ((*narrow, "--macs", macs, "--teacher", "--distill-from", tmp_path), "is the parent: omit"),
-        ((*narrow, "--macs", macs, "--pipeline"), "--pipeline builds its own networks"),
+        ((*narrow, "--macs", macs, "--pipeline"), "--pipeline narrows its own teacher"),
         (("--narrow", tmp_path / "none", "--macs", "1M", *new), "does not exist"),
         (("--narrow", tmp_path, "--macs", "1M", *new), "holds no model.keras"),
     ):

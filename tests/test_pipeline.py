@@ -18,6 +18,8 @@ from models import MODELS
 from models.cost import model_cost
 from train import main
 from training import pipeline
+from training.config import read_config
+from training.settings import NarrowConfig
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +28,8 @@ SETTINGS = """\
 model: {filters: [2, 4], bottleneck: 4, probes: [encoder]}
 nas: {enabled: true, monitor_images: 8}
 export: {tolerance: 100}
-pipeline: {teacher: nano_u, teacher_epochs: 1}
+pipeline: {teacher: nano_u, teacher_epochs: 1, narrow_epochs: 2}
+narrow: {macs: 1200k, rounds: 2, teacher: true}
 training: {epochs: 1, quantization_aware: true}
 """
 
@@ -69,9 +72,12 @@ def killed(folder: Path, config: Path, when: str) -> None:
 def test_every_step_is_there_and_in_the_report(finished):
     rows = json.loads((finished / "pipeline.json").read_text())
     assert [row["name"] for row in rows] == [
-        *("teacher", "student", "student, INT8", "student_aware", "student_aware, INT8")
+        *("teacher", "student", "student, INT8", "student_aware", "student_aware, INT8"),
+        *("narrowed", "narrowed, INT8"),
     ]
-    teacher, student, int8, aware, aware_int8 = rows
+    teacher, student, int8, aware, aware_int8, narrowed, narrowed_int8 = rows
+    assert narrowed["macs"] == narrowed_int8["macs"] <= 1_200_000 < teacher["macs"]
+    assert narrowed_int8["fits"] and narrowed["parameters"] < teacher["parameters"]
     assert aware["parameters"] == aware_int8["parameters"] == student["parameters"]
     assert aware_int8["fits"] and aware_int8["miou"] == pytest.approx(aware["miou"], abs=0.02)
     for step, how in (("student", "post-training"), ("student_aware", "quantization-aware")):
@@ -82,8 +88,22 @@ def test_every_step_is_there_and_in_the_report(finished):
     assert int8["file_bytes"] == (finished / "student" / "model_int8.tflite").stat().st_size
     page = re.sub("<[^>]*>", " ", (finished / "report.html").read_text(encoding="utf-8"))
     assert "encoder_1" in page and "4,212" in page and "student, INT8" in page
-    for step in ("teacher", "student", "student_aware"):
+    for step in ("teacher", "student", "student_aware", "narrowed"):
         assert (finished / step / "report.html").is_file()
+    report = (finished / "report.html").read_text(encoding="utf-8")
+    assert '<a href="narrowed/report.html">narrowed</a>' in report and "round_1" not in report
+
+
+def test_the_teacher_is_narrowed_and_teaches_what_is_left_of_it(finished):
+    config = read_config(finished / "narrowed" / "config.yaml")
+    assert config.narrow.parent == config.distillation.teacher == str(finished / "teacher")
+    assert (config.training.epochs, config.narrow.rounds, config.export.tolerance) == (2, 2, 100)
+    cut = json.loads((finished / "narrowed" / "evaluation.json").read_text())["cut"]
+    assert [each["epochs"] for each in cut["by_round"]] == [1, 1]
+    teacher = json.loads((finished / "teacher" / "cost.json").read_text())
+    assert cut["before"]["macs"] == teacher["macs"]
+    student = read_config(finished / "student" / "config.yaml")
+    assert student.narrow == NarrowConfig()
 
 
 def test_the_costs_are_those_of_the_plain_networks(finished):
@@ -158,6 +178,8 @@ def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp
     assert (folder / "teacher" / "evaluation.json").exists()
     killed(folder, config, "student/evaluation.json")
     killed(folder, config, "student_aware/evaluation.json")
+    killed(folder, config, "narrowed/round_1/history.csv")
+    killed(folder, config, "narrowed/narrowed.keras")
     assert not (folder / "pipeline.json").exists()
     assert main(["--pipeline", "--config", str(config), "--output", str(folder)]) == 0
     expected, found = (
@@ -165,7 +187,8 @@ def test_killed_in_each_step_it_ends_with_the_same_figures(finished, config, tmp
         for text in ((f / "pipeline.json").read_text() for f in (finished, folder))
     )
     assert found == expected
-    for name in ("student/model_int8.tflite", "student_aware/model_int8.tflite"):
+    for step in ("student", "student_aware", "narrowed"):
+        name = f"{step}/model_int8.tflite"
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
 
 

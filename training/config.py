@@ -26,6 +26,7 @@ def read_config(
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     origin: str = "command line",
+    for_pipeline: bool = False,
 ) -> Config:
     """Resolves a run's configuration.
 
@@ -33,6 +34,8 @@ def read_config(
         path: The user's file, with the keys that it changes. Defaults to None: no file.
         overrides: {section: {key: value}} that override the file.
         origin: Where these come from, for errors. Defaults to "command line".
+        for_pipeline: Whether narrow.parent may be absent beside a budget, since a pipeline trains
+            it. Defaults to False.
 
     Returns:
         The configuration, every key set. Folders of images and teachers are absolute paths;
@@ -59,9 +62,10 @@ def read_config(
         return narrow_config(chosen)
     defaults = shipped_settings(chosen.get("model", {}).get("name", ModelConfig().name))
     config = validate(merge(defaults, chosen), source="configuration")
-    if config.narrow != NarrowConfig():
+    if config.narrow != NarrowConfig() and not for_pipeline:
         raise ValueError(
-            "A budget, narrow.outputs and narrow.teacher need narrow.parent (--narrow)"
+            "A budget and the other settings of narrow need narrow.parent (--narrow): there is "
+            "nothing to cut"
         )
     if config.nas.enabled and not config.model.probes and config.nas.probe_layers is None:
         # Without probes, the monitor would watch the single output channel.

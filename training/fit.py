@@ -82,14 +82,14 @@ def _fit_model(
             run.splits.train,
             training.batch_size,
             first=first,
-            epochs=training.epochs,
+            epochs=run.epochs,
             seed=training.seed,
             augmentation=run.config.data.augmentation,
             answers=training_answers,
         ),
         validation_data=batches(run.splits.val, training.batch_size, validation_answers),
         initial_epoch=first,
-        epochs=training.epochs,
+        epochs=run.epochs,
         steps_per_epoch=run.steps,
         callbacks=list(callbacks),
         shuffle=False,  # the dataset shuffles, by seed
@@ -121,7 +121,7 @@ def _stateful_callbacks(run: Run) -> list[keras.callbacks.Callback]:
             )
         )
     if training.quantization_aware:
-        callbacks.append(StartRounding(int(training.quantization_start * training.epochs)))
+        callbacks.append(StartRounding(int(training.quantization_start * run.epochs)))
     if training.early_stopping_patience is not None:
         callbacks.append(
             keras.callbacks.EarlyStopping(

@@ -42,11 +42,7 @@ def narrow_config(chosen: Mapping[str, Any]) -> Config:
     inherited = merge(parent_settings(expanded(chosen["narrow"]["parent"])), ANEW)
     config = validate(merge(inherited, chosen), source="configuration")
     narrow = config.narrow
-    if not narrow.budget:
-        raise ValueError(
-            "Narrowing needs a budget: narrow.macs (--macs), narrow.parameters (--parameters) or "
-            "narrow.peak_ram (--peak-ram)"
-        )
+    check_budget_given(narrow)
     parent = validate(inherited, source=str(narrow.parent)).model
     for key, value in parent.model_dump().items():
         if getattr(config.model, key) != value:
@@ -62,6 +58,15 @@ def narrow_config(chosen: Mapping[str, Any]) -> Config:
         raise ValueError("narrow.teacher (--teacher) is the parent: omit distillation.teacher")
     distillation: DistillationConfig = config.distillation.model_copy(update=taught)
     return config.model_copy(update={"distillation": distillation})
+
+
+def check_budget_given(narrow: NarrowConfig) -> None:
+    """Raises a ValueError for a section `narrow` without any budget."""
+    if not narrow.budget:
+        raise ValueError(
+            "Narrowing needs a budget: narrow.macs (--macs), narrow.parameters (--parameters) or "
+            "narrow.peak_ram (--peak-ram)"
+        )
 
 
 def parent_settings(parent: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A run's network that is cut out of a trained one, once, and how it scores before any training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from training.images import IGNORED, Split, Splits
 from training.model_files import load_model
 from training.network import Network
 from training.output_kind import LOGITS
+from training.parents import load_parent
+from training.rounds import ROUND_SCORES, by_round, joined_groups, round_folder, round_values
 from training.settings import Config
 
 IMAGES = 256  # of the training split, on which the parent is measured
@@ -36,30 +38,25 @@ def narrowed_model(
     """Returns the network that a run begins with: as its folder holds it, else cut now.
 
     Args:
-        parent: The network to cut.
+        parent: The network to cut; with `narrow.rounds`, what the round before has made of it
+            is cut.
         config: The configuration.
         splits: Its images.
         folder: The run's folder; narrowing.json and narrowed.keras are written into it.
         verbose: 0 is silent. Defaults to 0.
 
     Raises:
-        ValueError: No network that is left of the parent keeps to the budget.
+        ValueError: The network cannot be cut to the budget.
         OSError: A file cannot be written.
     """
     seed = config.training.seed
     if not (folder / NARROWED).is_file():
         if verbose:
             print(f"Narrowing {config.narrow.parent}, into {folder}", flush=True)
-        images, masks = draw_pairs(splits.train, IMAGES, seed)
-        # Where the parent teaches, too, its answers add no gradient: they are the network's own.
-        moments = InputMoments(
-            scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
-        )
-        narrowed = narrow(parent.model, moments, config.narrow.budget)
-        values = _described(parent, narrowed, config, len(images), splits.val)
+        model, values = _cut(parent, config, splits, folder)
         write_values(folder / NARROWING, values)
         with whole_file(folder / NARROWED) as draft:
-            narrowed.model.save(draft)
+            model.save(draft)
         if verbose:
             print(summary(values), flush=True)
     # From the file and with fresh seeds, so that a run that is resumed trains the same network.
@@ -122,7 +119,8 @@ def final_values(
 
     Returns:
         What narrowing.json holds; its `scores` are {"parent", "cut" and "trained": {"val" and
-        "test": scores}}, but for the trained network's on the test split.
+        "test": scores}}, but for the trained network's on the test split. Its last round has
+        the same.
 
     Raises:
         DamagedFileError: narrowing.json is damaged.
@@ -133,7 +131,9 @@ def final_values(
     for name, network in (("parent", parent), ("cut", load_model(folder / NARROWED))):
         table[name]["test"] = scores(network, splits.test, outputs)
     table["trained"] = {"val": scores(model, splits.val, outputs)}
-    return {**values, "scores": table}
+    *earlier, last = values["by_round"]
+    last = {**last, "scores": {name: table[name] for name in ROUND_SCORES}}
+    return {**values, "scores": table, "by_round": [*earlier, last]}
 
 
 def summary(values: Mapping[str, Any]) -> str:
@@ -146,28 +146,68 @@ def summary(values: Mapping[str, Any]) -> str:
     if not values["weighted"]:
         lines.append("  channels were chosen without gradients of the loss")
     parent, narrowed = (values["scores"][name]["val"]["miou"] for name in ("parent", "cut"))
-    lines.append(f"Before any training: validation mIoU {narrowed:.4f}, its parent {parent:.4f}")
+    training = "any training" if len(values["by_round"]) == 1 else "its last training"
+    lines.append(f"Before {training}: validation mIoU {narrowed:.4f}, its parent {parent:.4f}")
     return "\n".join(lines)
 
 
+def _cut(
+    parent: Network, config: Config, splits: Splits, folder: Path
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Cuts the parent or what the rounds before have made of it.
+
+    Returns:
+        The narrowed network, and what narrowing.json holds.
+
+    Raises:
+        ValueError: It cannot be cut to the budget.
+    """
+    settings, seed = config.narrow, config.training.seed
+    earlier = round_values(folder, settings.rounds - 1)
+    last = round_folder(folder, len(earlier))
+    model = load_parent(last) if earlier else parent.model
+    images, masks = draw_pairs(splits.train, IMAGES, seed)
+    # Where the parent teaches, too, its answers add no gradient: they are the network's own.
+    moments = InputMoments(
+        scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
+    )
+    try:
+        narrowed = narrow(model, moments, settings.budget, multiple=settings.multiple)
+    except ValueError as error:
+        left = f"{folder} holds its settings alone and can be removed"
+        if earlier:
+            left = f"{last} holds the network of the round before"
+        raise ValueError(f"{error}. Nothing was trained: {left}") from error
+    values = _described(parent, narrowed, config, len(images), splits.val, earlier=earlier)
+    return narrowed.model, values
+
+
 def _described(
-    parent: Network, narrowed: Narrowed, config: Config, images: int, val: Split
+    parent: Network,
+    narrowed: Narrowed,
+    config: Config,
+    images: int,
+    val: Split,
+    *,
+    earlier: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Returns what narrowing.json holds."""
+    """Returns what narrowing.json holds; `earlier` is what the earlier rounds have cut."""
     costs = [model_cost(model) for model in (parent.model, narrowed.model)]
     before, after = ({name: getattr(cost, name) for name in COSTS} for cost in costs)
     networks = {"parent": parent.model, "cut": narrowed.model}
-    return {
+    groups = [asdict(group) for group in narrowed.groups]
+    scored = {
+        name: {"val": scores(network, val, parent.outputs)} for name, network in networks.items()
+    }
+    values = {
         "parent": config.narrow.parent,
         "budget": config.narrow.budget,
         "images": images,
         "weighted": narrowed.weighted,
-        "rounds": narrowed.rounds,
+        "measurements": narrowed.rounds,
         "before": before,
         "after": after,
-        "groups": [asdict(group) for group in narrowed.groups],
-        "scores": {
-            name: {"val": scores(network, val, parent.outputs)}
-            for name, network in networks.items()
-        },
+        "groups": joined_groups([*(cut["groups"] for cut in earlier), groups]),
+        "scores": scored,
     }
+    return {**values, "by_round": by_round(values, earlier, config.round_epochs)}

@@ -26,8 +26,12 @@ class Network(NamedTuple):
     is_parent: bool = False
 
 
-def checked_network(config: Config) -> Network:
+def checked_network(config: Config, *, may_fit: bool = False) -> Network:
     """Checks a configuration as far as that is possible without images.
+
+    Args:
+        config: The configuration.
+        may_fit: As for `training.parents.read_parent`. Defaults to False.
 
     Returns:
         The network that it describes.
@@ -36,11 +40,11 @@ def checked_network(config: Config) -> Network:
         ValueError: Settings contradict each other, a package is missing, the network cannot
             be built, or a layer cannot be watched.
     """
-    _check_settings(config)
+    check_settings(config)
     if config.narrow.parent is None:
         network = Network(build(config))
     else:
-        network = Network(*read_parent(config.narrow), is_parent=True)
+        network = Network(*read_parent(config.narrow, may_fit=may_fit), is_parent=True)
         _check_parent(network.model, config)
     if config.nas.probe_layers is not None:
         Watched(network.model, config.nas.probe_layers)
@@ -84,17 +88,22 @@ def check_model_name(name: str) -> None:
         raise ValueError(f"Unknown model '{name}'. Known: {', '.join(MODELS)}.")
 
 
-def _check_settings(config: Config) -> None:
+def check_settings(config: Config) -> None:
     """Raises a ValueError for settings that contradict each other or lack a package."""
     if config.narrow.parent is None:
         check_model_name(config.model.name)
     if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
         raise ValueError("export.format: int8 needs ai-edge-litert: pip install ai-edge-litert")
-    nas, epochs = config.nas, config.training.epochs
+    nas, epochs, rounds = config.nas, min(config.round_epochs), config.narrow.rounds
+    if not epochs:
+        raise ValueError(
+            f"narrow.rounds: expected at most {config.training.epochs}, one for each epoch "
+            f"(training.epochs, --epochs), which the rounds share. Received: {rounds}"
+        )
     if nas.enabled and nas.monitor_frequency == "epoch" and nas.log_frequency > epochs:
         raise ValueError(
             "nas.log_frequency: nothing would be measured. Received: "
-            f"{nas.log_frequency} epochs of {epochs}"
+            f"{nas.log_frequency} epochs of {epochs}" + (" per round" if rounds > 1 else "")
         )
     stops = config.training.early_stopping_patience is not None
     if stops and config.training.early_stopping_monitor == "redundancy":

@@ -8,6 +8,8 @@ EXAMPLES = """\
 examples:
   python train.py --pipeline --probes encoder,bottleneck --output runs/all
       from nothing to an INT8 file: teacher, distilled student, export, one report
+  python train.py --pipeline --macs 2.4M --output runs/all
+      the same, and the teacher is also narrowed to that budget
   python train.py --model bu_net --probes encoder,bottleneck
       train on scenes that the project draws itself, and watch the probes
   python train.py --model nano_u --epochs 50 --enable-nas-monitoring
@@ -70,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--pipeline",
         action="store_true",
-        help="teacher, distilled student, INT8 and a report; resumes what --output holds",
+        help="teacher, distilled student, with a budget also the narrowed teacher, INT8 and a "
+        "report; resumes what --output holds",
     )
     options.add_argument(
         "--export",
@@ -108,17 +111,31 @@ def _add_narrowing(options: argparse.ArgumentParser) -> None:
         help="a run's folder or a .keras file, to be cut down to a budget and trained on",
     )
     options.add_argument(
-        "--macs", metavar="N", help="budget of --narrow: multiply-adds per image, such as 2.4M"
+        "--macs",
+        metavar="N",
+        help="budget of --narrow or --pipeline: multiply-adds, such as 2.4M",
     )
-    options.add_argument("--parameters", metavar="N", help="budget of --narrow: all weights")
+    options.add_argument("--parameters", metavar="N", help="budget: all weights")
     options.add_argument(
         "--peak-ram",
         metavar="BYTES",
-        help="budget of --narrow: activations at their peak in INT8; 40k is 40,960",
+        help="budget: activations at their peak in INT8; 40k is 40,960",
+    )
+    options.add_argument(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="with a budget: cut and train on N times, which share the epochs (default: 1)",
+    )
+    options.add_argument(
+        "--multiple",
+        type=int,
+        metavar="N",
+        help="with a budget: widths are multiples of N (default: 1)",
     )
     options.add_argument(
         "--teacher",
         action="store_true",
         default=None,
-        help="with --narrow: learn from the parent's outputs, too",
+        help="with a budget: learn from the parent's outputs, too",
     )

@@ -1,11 +1,12 @@
 """The trained network that a run narrows."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 
-from models.cost import model_cost
+from models.cost import ModelCost, model_cost
 from models.narrowing.groups import plan_groups
 from models.narrowing.widths import Allocation
 from models.quantization import is_quantization_aware
@@ -27,8 +28,13 @@ class Parent(NamedTuple):
     outputs: str
 
 
-def read_parent(settings: NarrowConfig) -> Parent:
+def read_parent(settings: NarrowConfig, *, may_fit: bool = False) -> Parent:
     """Loads the parent of a configuration, and checks that it can be narrowed to the budget.
+
+    Args:
+        settings: Section `narrow` of the configuration.
+        may_fit: Whether it may keep to the budget already, as a network may that was cut in an
+            earlier round. Defaults to False.
 
     Raises:
         FileNotFoundError: It does not exist.
@@ -38,16 +44,26 @@ def read_parent(settings: NarrowConfig) -> Parent:
     assert settings.parent is not None
     model = load_parent(settings.parent)
     outputs = output_kind(model, settings.outputs, option="narrow.outputs:")
-    cost, budget = model_cost(model), settings.budget
-    if all(getattr(cost, name) <= limit for name, limit in budget.items()):
-        has = ", ".join(f"{getattr(cost, name):,} {name.replace('_', ' ')}" for name in budget)
-        raise ValueError(f"Nothing to narrow: {settings.parent} keeps to the budget with {has}")
+    check_reachable(model, settings, str(settings.parent))
+    if not may_fit:
+        check_exceeded(model_cost(model), settings.budget, str(settings.parent))
+    return Parent(model, outputs)
+
+
+def check_exceeded(cost: ModelCost, budget: Mapping[str, int], name: str) -> None:
+    """Raises a ValueError for a network, here `name`, that keeps to a budget already."""
+    if all(getattr(cost, key) <= limit for key, limit in budget.items()):
+        has = ", ".join(f"{getattr(cost, key):,} {key.replace('_', ' ')}" for key in budget)
+        raise ValueError(f"Nothing to narrow: {name} keeps to the budget with {has}")
+
+
+def check_reachable(model: keras.Model, settings: NarrowConfig, name: str) -> None:
+    """Raises a ValueError for a network, here `name`, that cannot be narrowed to the budget."""
     plan = plan_groups(model)
     if not plan.free:
         reasons = "; ".join(sorted({group.fixed for group in plan.groups}))
-        raise ValueError(f"{settings.parent} has no channels that can be cut: {reasons}")
-    Allocation(plan, [], 1).check_reachable(budget)
-    return Parent(model, outputs)
+        raise ValueError(f"{name} has no channels that can be cut: {reasons}")
+    Allocation(plan, [], settings.multiple).check_reachable(settings.budget)
 
 
 def load_parent(path: str | Path) -> keras.Model:

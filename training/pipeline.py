@@ -1,4 +1,4 @@
-"""From nothing to a file for a microcontroller: teacher, distilled student, INT8, one report."""
+"""From nothing to a file for a microcontroller: teacher, smaller networks, INT8, one report."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ import yaml
 
 from monitoring.records.files import DamagedFileError, read_values, whole_file
 from monitoring.records.run_files import (
-    CONFIG,
     INT8_REFUSED,
     PIPELINE_SETTINGS,
     claim_folder,
@@ -19,13 +18,14 @@ from monitoring.records.run_files import (
 from training.config import read_config, validate
 from training.fit import fit
 from training.images import Splits
-from training.network import build, check_model_name, checked_network
+from training.network import build
 from training.pipeline_report import write_pipeline_report
-from training.run import RUNS, Run, prepare, read_resumed, write_missing_cost
+from training.pipeline_steps import TEACHER, checked_steps, with_teacher
+from training.prepared import prepared_runs
+from training.run import Run
+from training.run_folder import RUNS, has_finished, write_missing_cost
 from training.settings import Config
 from training.splits import read_config_splits
-
-TEACHER, STUDENT, AWARE = "teacher", "student", "student_aware"
 
 
 @dataclass(frozen=True)
@@ -42,37 +42,33 @@ class Pipeline:
     steps: Mapping[str, Config]
     splits: Splits | None = None
 
-    def prepare(self, step: str) -> Run | None:
-        """Prepares a step, which may continue a run that was stopped.
-
-        Returns:
-            The run; None if the step has finished.
+    def runs(self, step: str, *, verbose: int = 1) -> Iterator[Run]:
+        """Yields the trainings of a step in turn; none if it has finished.
 
         Raises:
-            ValueError: As for `training.run.prepare`.
-            OSError: As for `training.run.prepare`.
+            ValueError: As for `training.prepared.prepared_runs`.
+            OSError: As for `training.prepared.prepared_runs`.
         """
         folder, config = self.folder / step, self.steps[step]
-        if (folder / CONFIG).is_file() and read_resumed(folder) is None:
-            write_missing_cost(folder, build(config))  # older versions wrote none
-            return None
+        if has_finished(folder):
+            if config.narrow.parent is None:
+                write_missing_cost(folder, build(config))  # older versions wrote none
+            if verbose:
+                print(f"{step}: has finished, in {folder}")
+            return
+        if verbose:
+            print(f"{step}:")
         output = config.output.model_copy(update={"folder": str(folder)})
         config = config.model_copy(update={"output": output})
-        return prepare(config, resume=True, splits=self.splits)
+        yield from prepared_runs(config, resume=True, splits=self.splits, verbose=verbose)
 
-    def train(self, step: str, run: Run | None, *, verbose: int = 1) -> None:
-        """Trains a step that is prepared; one that has finished is only mentioned.
+    def train(self, run: Run, *, verbose: int = 1) -> None:
+        """Trains a run of a step.
 
         Raises:
             DamagedFileError: A file of a run that was stopped is damaged.
             OSError: A result cannot be written.
         """
-        if run is None:
-            if verbose:
-                print(f"{step}: has finished, in {self.folder / step}")
-            return
-        if verbose:
-            print(f"{step}:")
         fit(run, verbose=verbose)
 
     def is_refused(self) -> bool:
@@ -94,69 +90,31 @@ def prepare_pipeline(
 
     A pipeline trains a teacher, teaches a student, exports it to INT8, and reports on all of
     them. With `training.quantization_aware`, a second student is trained with the rounding of
-    INT8 and exported beside the first. A step that was killed continues, and ends as if it had
-    never been stopped.
+    INT8 and exported beside the first. With a budget in `narrow`, the teacher is also narrowed to
+    it, trained on and exported. A step that was killed continues, and ends as if it had never
+    been stopped.
 
     Args:
         path: The student's configuration file; its section `pipeline` names the teacher.
             None: no file.
         overrides: As for `training.config.read_config`. Data, seed, epochs, probes and
-            monitoring apply to both trainings.
+            monitoring apply to all trainings.
 
     Raises:
         ValueError: A setting is impossible, or the folder holds something else.
         OSError: A file does not exist, or the folder cannot be written.
     """
-    student = read_config(path, overrides)
+    student = read_config(path, overrides, for_pipeline=True)
     if student.distillation.teacher is not None:
         raise ValueError("--pipeline trains its own teacher: omit --distill-from")
     if student.narrow.parent is not None:
-        raise ValueError("--pipeline builds its own networks: omit --narrow")
-    check_model_name(student.model.name)
-    steps = dict(_steps(student, _teacher(student, overrides)))
-    for config in steps.values():
-        checked_network(config)
+        raise ValueError("--pipeline narrows its own teacher: omit --narrow, and give the budget")
+    steps = checked_steps(student, overrides)
     output, splits = student.output.folder, None
     if output is None or not (Path(output) / PIPELINE_SETTINGS).is_file():
         splits = read_config_splits(student)
     folder = _claim(output, steps)
-    teacher = str((folder / TEACHER).absolute())
-    for step in steps.keys() - {TEACHER}:
-        distillation = steps[step].distillation.model_copy(update={"teacher": teacher})
-        steps[step] = steps[step].model_copy(update={"distillation": distillation})
-    return Pipeline(folder, steps, splits)
-
-
-def _steps(student: Config, teacher: Config) -> Iterator[tuple[str, Config]]:
-    """Yields each step's name and configuration, the students' teacher left open."""
-    yield TEACHER, teacher
-    student = student.model_copy(
-        update={"export": student.export.model_copy(update={"format": "int8"})}
-    )
-    plain = student.training.model_copy(update={"quantization_aware": False})
-    yield STUDENT, student.model_copy(update={"training": plain})
-    if student.training.quantization_aware:
-        yield AWARE, student
-
-
-def _teacher(student: Config, overrides: Mapping[str, Mapping[str, Any]]) -> Config:
-    """Returns the teacher's configuration: its own defaults, the student's data and seed."""
-    settings = student.pipeline
-    values = {section: dict(keys) for section, keys in overrides.items()}
-    values["model"] = {
-        "name": settings.teacher,
-        "probes": student.model.probes,
-        "input_size": student.model.input_size,
-    }
-    values["data"] = student.data.model_dump()
-    values.setdefault("training", {}).setdefault("seed", student.training.seed)
-    if settings.teacher_epochs is not None:
-        values["training"].setdefault("epochs", settings.teacher_epochs)
-    values["nas"] = {"enabled": student.nas.enabled}
-    values["training"].pop("quantization_aware", None)
-    for section in ("distillation", "export", "output", "pipeline"):
-        values.pop(section, None)
-    return read_config(None, values)
+    return Pipeline(folder, with_teacher(steps, str((folder / TEACHER).absolute())), splits)
 
 
 def _claim(output: str | None, steps: Mapping[str, Config]) -> Path:
@@ -201,5 +159,6 @@ def _check_same_settings(folder: Path, steps: Mapping[str, Config]) -> None:
 def _comparable(config: Config) -> dict[str, Any]:
     """Returns a step's settings without the paths that follow from the pipeline's folder."""
     return config.model_dump(
-        mode="json", exclude={"output": {"folder"}, "distillation": {"teacher"}}
+        mode="json",
+        exclude={"output": {"folder"}, "distillation": {"teacher"}, "narrow": {"parent"}},
     )

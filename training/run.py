@@ -1,43 +1,29 @@
 """A run before its training: everything checked and built, and a folder for the results."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 
-from models.cost import model_cost
 from monitoring import NASMonitorCallback
-from monitoring.records.files import read_values, whole_file
-from monitoring.records.run_files import (
-    CHECKPOINT,
-    CONFIG,
-    COST,
-    EVALUATION,
-    INT8_REFUSED,
-    LAST,
-    PIPELINE_SETTINGS,
-    claim_folder,
-    claim_new_folder,
-    clear_unfinished_run,
-    expanded,
-    is_marked,
-    mark_folder,
-)
+from monitoring.records.run_files import INT8_REFUSED, mark_folder
 from training.compilation import compile_model
-from training.config import read_config, validate
 from training.data import draw_images
 from training.distill import read_teacher
-from training.evaluate import write_values
 from training.images import Splits
 from training.narrowing import narrowed_model
 from training.network import Network, checked_network
 from training.output_kind import LOGITS
+from training.run_folder import (
+    claim,
+    has_checkpoint,
+    not_writable,
+    write_missing_config,
+    write_missing_cost,
+)
 from training.settings import Config
 from training.splits import read_config_splits
-
-COSTS = ("parameters", "trainable", "macs", "weight_bytes", "peak_activation_bytes", "peak_layer")
-RUNS = Path("runs")  # where folders without a name of the user's go
 
 
 @dataclass(frozen=True)
@@ -71,39 +57,48 @@ class Run:
         """Optimizer steps per epoch."""
         return _steps(self.config, self.splits)
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the training; of a network that is narrowed in rounds, those of the last."""
+        return self.config.round_epochs[-1]
+
     def is_refused(self) -> bool:
         """Returns whether the run's INT8 file was refused."""
         return (self.folder / INT8_REFUSED).is_file()
 
 
-def read_resumed(folder: str | Path) -> Config | None:
-    """Reads the configuration of a run that was stopped.
+class Checked(NamedTuple):
+    """What a configuration needs, after all checks that write nothing.
 
-    Returns:
-        The configuration, with the folder as its output; None if the run has finished.
+    Attributes:
+        network: The network that it describes.
+        teacher: The model whose answers are taught, or None.
+        splits: Decoded images.
+    """
+
+    network: Network
+    teacher: keras.Model | None
+    splits: Splits
+
+
+def check(config: Config, *, resume: bool, splits: Splits | None = None) -> Checked:
+    """Checks all of a configuration but its output folder.
+
+    Args:
+        config: The configuration, every key set.
+        resume: Whether the run may have begun, so that a network to narrow may keep to the
+            budget.
+        splits: The configuration's images, if they are decoded. Defaults to None.
 
     Raises:
-        FileNotFoundError: The folder does not hold a run.
-        ValueError: It holds a pipeline, or its configuration is damaged.
+        ValueError: As for `train`.
+        OSError: As for `train`.
     """
-    folder = expanded(folder)
-    if (folder / PIPELINE_SETTINGS).is_file():
-        raise ValueError(f"{folder} holds a pipeline: repeat its own command to resume it")
-    settings = folder / CONFIG
-    if not settings.is_file():
-        reason = f"it has no {CONFIG}"
-        if is_marked(folder):
-            reason += f": it was stopped before it began; remove {folder} and start again"
-        raise FileNotFoundError(f"{folder} is not a run of train.py: {reason}")
-    if (folder / EVALUATION).is_file() and not has_checkpoint(folder):
-        validate(read_values(settings), source=str(settings))
-        return None
-    return read_config(settings, {"output": {"folder": str(folder)}})
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Returns whether a run's folder holds a checkpoint."""
-    return (folder / CHECKPOINT / LAST).is_file()
+    network, teacher = checked_network(config, may_fit=resume), None
+    distillation = config.distillation
+    if distillation.teacher is not None:
+        teacher = read_teacher(distillation.teacher, network.model, distillation.teacher_outputs)
+    return Checked(network, teacher, splits or read_config_splits(config))
 
 
 def prepare(
@@ -116,7 +111,8 @@ def prepare(
 ) -> Run:
     """Checks everything that can fail, and then claims the run's folder.
 
-    A network that is narrowed is cut after that, into the folder.
+    A network that is narrowed is cut after that, into the folder. If it is narrowed in rounds,
+    this is the last of them; `training.prepared.prepared_runs` prepares all.
 
     Args:
         config: The configuration, every key set.
@@ -131,18 +127,13 @@ def prepare(
         OSError: As for `train`.
     """
     keras.utils.set_random_seed(config.training.seed)
-    network = checked_network(config)
-    teacher = None
-    distillation = config.distillation
-    if distillation.teacher is not None:
-        teacher = read_teacher(distillation.teacher, network.model, distillation.teacher_outputs)
-    splits = splits or read_config_splits(config)
-    folder = _claim(config, resume=resume)
+    network, teacher, splits = check(config, resume=resume, splits=splits)
+    folder = claim(config, resume=resume)
     try:
         model = _model(network, config, splits, folder, verbose=verbose)
     except OSError as error:
-        raise _not_writable(folder, error) from error
-    steps = config.training.epochs * _steps(config, splits)
+        raise not_writable(folder, error) from error
+    steps = config.round_epochs[-1] * _steps(config, splits)
     compile_model(model, config, steps=steps, outputs=network.outputs)
     monitor = nas_callback
     if monitor is None and config.nas.enabled:
@@ -153,34 +144,16 @@ def prepare(
         if not has_checkpoint(folder):  # else `fit` does it, if the checkpoint is one of ours
             write_missing_settings(run)
     except OSError as error:
-        raise _not_writable(folder, error) from error
+        raise not_writable(folder, error) from error
     return run
 
 
 def write_missing_settings(run: Run) -> None:
-    """Writes the marker, config.yaml and cost.json into a run's own folder, unless they exist.
-
-    config.yaml does not name the folder, so that it can be given to --config again.
-    """
+    """Writes the marker, config.yaml and cost.json into a run's own folder, unless they exist."""
     run.folder.mkdir(parents=True, exist_ok=True)
     mark_folder(run.folder)
-    _write_missing_config(run.folder, run.config)
+    write_missing_config(run.folder, run.config)
     write_missing_cost(run.folder, run.model)
-
-
-def _write_missing_config(folder: Path, config: Config) -> None:
-    if not (folder / CONFIG).exists():
-        output = config.output.model_copy(update={"folder": None})
-        text = config.model_copy(update={"output": output}).to_yaml()
-        with whole_file(folder / CONFIG) as draft:
-            draft.write_text(text, encoding="utf-8")
-
-
-def write_missing_cost(folder: Path, model: keras.Model) -> None:
-    """Writes a run's cost.json, unless it exists."""
-    if not (folder / COST).exists():
-        cost = model_cost(model)
-        write_values(folder / COST, {name: getattr(cost, name) for name in COSTS})
 
 
 def _model(
@@ -194,7 +167,7 @@ def _model(
     """
     if not network.is_parent:
         return network.model
-    _write_missing_config(folder, config)  # a run that is killed from here on can be resumed
+    write_missing_config(folder, config)  # a run that is killed from here on can be resumed
     return narrowed_model(network, config, splits, folder, verbose=verbose)
 
 
@@ -217,27 +190,3 @@ def _monitor(config: Config, splits: Splits, folder: Path) -> NASMonitorCallback
         redundancy_warmup=nas.redundancy_warmup,
         max_positions=nas.max_positions,
     )
-
-
-def _claim(config: Config, *, resume: bool) -> Path:
-    """Returns a folder that is this run's own.
-
-    Raises:
-        ValueError: It holds another run, or a run that cannot be resumed.
-        OSError: It cannot be written.
-    """
-    folder = RUNS if config.output.folder is None else Path(config.output.folder)
-    try:
-        if config.output.folder is None:
-            return claim_new_folder(RUNS, f"{config.model.name}-{datetime.now():%Y%m%d-%H%M%S}")
-        if not resume or not folder.exists():
-            claim_folder(folder)
-        elif not has_checkpoint(folder):
-            clear_unfinished_run(folder)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    return folder
-
-
-def _not_writable(folder: Path, error: OSError) -> OSError:
-    return OSError(f"Output folder {folder} cannot be written: {error.strerror}")

@@ -1,66 +1,25 @@
 """The sections of a configuration: every key, its type, its range and its default."""
 
-import os
-import re
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from monitoring.records.run_files import checked_folder
-from training.mask_options import MaskOptions, mask_options, mask_values
-
-
-def _number(value: Any) -> Any:
-    """Refuses true and false, which Python counts as numbers."""
-    if isinstance(value, bool):
-        raise ValueError("input should be a number")
-    return value
-
-
-def _folder(path: Any) -> Any:
-    """Expands `~`, and refuses a path that cannot be written into config.yaml."""
-    return str(checked_folder(path)) if isinstance(path, str) else path
-
-
-def _absolute(path: Any) -> Any:
-    """Returns a path that means the same from any working directory."""
-    return os.path.abspath(_folder(path)) if isinstance(path, str) else path
-
-
-def _amount(thousand: int) -> BeforeValidator:
-    """Returns what reads 2.4M and 40k as whole numbers; k is `thousand`, M its square."""
-
-    def read(value: Any) -> Any:
-        if type(value) is int:
-            return value
-        text = value if isinstance(value, str) else ""
-        match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
-        if match is None:
-            raise ValueError("expected a whole number, or one such as 40k or 2.4M")
-        if match[1]:
-            return int(match[1])
-        return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
-
-    return BeforeValidator(read)
-
-
-# YAML reads 1e-3 as a string, so numbers may be strings.
-Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Positive = Annotated[Number, Field(gt=0)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[int, _amount(1000), Field(ge=1)]
-Bytes = Annotated[int, _amount(1024), Field(ge=1)]
-Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]
-MaskValues = Annotated[
-    tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
-]
-AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
-Folder = Annotated[str, BeforeValidator(_folder)]
+from training.mask_options import MaskOptions, mask_options
+from training.setting_types import (
+    AbsolutePath,
+    Amount,
+    Bytes,
+    Count,
+    Folder,
+    Fraction,
+    MaskValues,
+    Names,
+    NotNegative,
+    Positive,
+    Widths,
+)
 
 
 class Section(BaseModel):
@@ -167,13 +126,22 @@ class DistillationConfig(Section):
     temperature: Positive = 4.0
 
 
+BUDGETS = {  # {cost, as `models.cost` names it: key of a budget}
+    "macs": "macs",
+    "parameters": "parameters",
+    "peak_activation_bytes": "peak_ram",
+}
+
+
 class NarrowConfig(Section):
     """A trained network that is cut down and trained on, in place of one that is built anew.
 
     `parent`: a run's folder, a .keras file, or None. `outputs`: what it puts out; if None, its
     last activation tells. `macs` (multiply-adds per image), `parameters` and `peak_ram` (bytes of
-    activations at their peak in INT8) are the most that may be left; None: no limit. `teacher`:
-    whether it learns from the parent's answers, too.
+    activations at their peak in INT8) are the most that may be left; None: no limit. `rounds`:
+    how often it is cut and trained on, which share the epochs. `multiple`: widths are multiples of
+    it, where the parent's layers had as many channels. `teacher`: whether it learns from the
+    parent's answers, too.
     """
 
     parent: AbsolutePath | None = None
@@ -181,17 +149,19 @@ class NarrowConfig(Section):
     macs: Amount | None = None
     parameters: Amount | None = None
     peak_ram: Bytes | None = None
+    rounds: Count = 1
+    multiple: Count = 1
     teacher: bool = False
 
     @property
     def budget(self) -> dict[str, int]:
         """{cost, as `models.cost` names it: the most that is allowed}."""
-        limits = {
-            "macs": self.macs,
-            "parameters": self.parameters,
-            "peak_activation_bytes": self.peak_ram,
-        }
-        return {name: limit for name, limit in limits.items() if limit is not None}
+        limits = {cost: getattr(self, key) for cost, key in BUDGETS.items()}
+        return {cost: limit for cost, limit in limits.items() if limit is not None}
+
+    def with_budget(self, budget: Mapping[str, int]) -> "NarrowConfig":
+        """Returns these settings with another budget."""
+        return self.model_copy(update={key: budget.get(cost) for cost, key in BUDGETS.items()})
 
 
 class NasConfig(Section):
@@ -216,10 +186,15 @@ class ExportConfig(Section):
 
 
 class PipelineConfig(Section):
-    """The teacher of `--pipeline`; if `teacher_epochs` is None, its configuration decides."""
+    """The teacher of `--pipeline`.
+
+    If `teacher_epochs` is None, its configuration decides. `narrow_epochs`: of training on the
+    narrowed teacher; if None, 15.
+    """
 
     teacher: str = "bu_net"
     teacher_epochs: Count | None = None
+    narrow_epochs: Count | None = None
 
 
 class OutputConfig(Section):
@@ -241,6 +216,13 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     pipeline: PipelineConfig = PipelineConfig()
     output: OutputConfig = OutputConfig()
+
+    @property
+    def round_epochs(self) -> tuple[int, ...]:
+        """The epochs of each round, as even as can be; a run that narrows nothing has one round."""
+        rounds = self.narrow.rounds
+        share, rest = divmod(self.training.epochs, rounds)
+        return tuple(share + (number >= rounds - rest) for number in range(rounds))
 
     def to_yaml(self) -> str:
         """Returns YAML that `read_config` reads back as an equal configuration."""

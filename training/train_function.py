@@ -12,7 +12,9 @@ from training.config import read_config
 from training.fit import fit
 from training.history import without_epoch
 from training.model_files import load_model
-from training.run import prepare, read_resumed
+from training.prepared import prepared_runs
+from training.run_folder import read_resumed
+from training.settings import Config
 
 
 def train(
@@ -52,8 +54,8 @@ def train(
         distill_from: A teacher of the same input and output: a run's folder or a .keras file.
             Defaults to None: `config`'s, else no teacher.
         narrow: Keys of the configuration's section `narrow`: a trained network is cut down and
-            trained on, such as {"parent": "runs/wide", "macs": "2.4M"}. Defaults to None:
-            `config`'s, else a network is built anew.
+            trained on, such as {"parent": "runs/wide", "macs": "2.4M"}, with "rounds" in several
+            rounds. Defaults to None: `config`'s, else a network is built anew.
         quantization_aware: Whether to round weights and activations as INT8 will, nano_u
             only. Defaults to None: `config`'s, else False.
         export_format: "int8" for a file for microcontrollers, model_int8.tflite. Defaults to
@@ -116,7 +118,16 @@ def train(
         for section, values in sections.items()
     }
     resolved = read_config(config, overrides, origin="train()")
-    return fit(prepare(resolved, nas_callback, verbose=verbose), verbose=verbose)
+    return _fit_all(resolved, nas_callback, resume=False, verbose=verbose)
+
+
+def _fit_all(
+    config: Config, nas_callback: NASMonitorCallback | None, *, resume: bool, verbose: int
+) -> tuple[keras.Model, keras.callbacks.History]:
+    """Trains all that a configuration asks for; returns what `fit` returns of the run itself."""
+    for run in prepared_runs(config, nas_callback, resume=resume, verbose=verbose):
+        trained = fit(run, verbose=verbose)
+    return trained
 
 
 def _resume(
@@ -125,7 +136,7 @@ def _resume(
     """Continues a run; one that has finished is only loaded."""
     config = read_resumed(folder)
     if config is not None:
-        return fit(prepare(config, nas_callback, resume=True, verbose=verbose), verbose=verbose)
+        return _fit_all(config, nas_callback, resume=True, verbose=verbose)
     history = keras.callbacks.History()
     history.history = without_epoch(read_history(folder / HISTORY))
     return load_model(folder / MODEL), history

@@ -116,6 +116,12 @@ CUT_GROUP = Fields(
     }
 )
 BY_SPLIT = Fields({"val": SCORES}, {"test": SCORES})
+CUT_ROUND = Fields(
+    {
+        **{"epochs": COUNT, "before": COSTS, "after": COSTS},
+        "scores": Fields({"cut": BY_SPLIT}, {"trained": BY_SPLIT}),
+    }
+)
 NARROWED_FROM = Fields(
     {
         "parent": TEXT,
@@ -124,7 +130,8 @@ NARROWED_FROM = Fields(
         "after": COSTS,
         "groups": ListOf(CUT_GROUP),
         "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
-    }
+    },
+    {"by_round": ListOf(CUT_ROUND)},
 )
 FILES: Mapping[str, Fields] = {
     CONFIG: Fields(

@@ -9,8 +9,8 @@ from .sections import cost_rows
 
 NETWORKS = (
     ("parent", "its parent"),
-    ("cut", "cut, before any training"),
-    ("trained", "after its training"),
+    ("cut", "cut, before it was trained on"),
+    ("trained", "trained on"),
 )
 
 
@@ -34,6 +34,22 @@ class CutGroup(NamedTuple):
     fixed: str
 
 
+class CutRound(NamedTuple):
+    """A row of the table of rounds.
+
+    Attributes:
+        epochs: Epochs of its training.
+        costs: Its costs, in the order of the table of costs.
+        cut: Validation mIoU after the cut, before the training; None where it is undefined.
+        trained: The same after the training; None where it is unknown.
+    """
+
+    epochs: int
+    costs: Sequence[int]
+    cut: float | None
+    trained: float | None
+
+
 class Cut(NamedTuple):
     """What was cut, ready for the template.
 
@@ -43,6 +59,7 @@ class Cut(NamedTuple):
         costs: (what, before, after, change) for each cost.
         scores: (network, validation mIoU, test mIoU); None where it is unknown.
         weighted: Whether losses are in units of the loss.
+        rounds: What each round did; empty if there was one.
     """
 
     parent: str
@@ -50,6 +67,7 @@ class Cut(NamedTuple):
     costs: Sequence[tuple[str, int, int, str]]
     scores: Sequence[tuple[str, float | None, float | None]]
     weighted: bool
+    rounds: Sequence[CutRound]
 
 
 def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
@@ -75,9 +93,25 @@ def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
         for name, label in NETWORKS
         if name in narrowing["scores"]
     ]
+    costs = cost_rows((before, after))
     return Cut(
-        narrowing["parent"], groups, cost_rows((before, after)), scores, narrowing["weighted"]
+        narrowing["parent"], groups, costs, scores, narrowing["weighted"], _rounds(narrowing)
     )
+
+
+def _rounds(narrowing: Mapping[str, Any]) -> Sequence[CutRound]:
+    rounds = narrowing.get("by_round", ())
+    if len(rounds) < 2:
+        return ()
+    return [
+        CutRound(
+            values["epochs"],
+            [values["after"][field] for field in Cost._fields],
+            _miou(values, "cut", "val"),
+            _miou(values, "trained", "val"),
+        )
+        for values in rounds
+    ]
 
 
 def number_runs(numbers: Sequence[int]) -> str:
@@ -95,5 +129,5 @@ def number_runs(numbers: Sequence[int]) -> str:
 
 
 def _miou(narrowing: Mapping[str, Any], network: str, split: str) -> float | None:
-    score: float | None = narrowing["scores"][network].get(split, {}).get("miou")
+    score: float | None = narrowing["scores"].get(network, {}).get(split, {}).get("miou")
     return score

@@ -1,0 +1,62 @@
+"""The types of a configuration's values: numbers, amounts, folders, and how they are read."""
+
+import os
+import re
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from monitoring.records.run_files import checked_folder
+from training.mask_options import mask_values
+
+
+def _number(value: Any) -> Any:
+    """Refuses true and false, which Python counts as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("input should be a number")
+    return value
+
+
+def _folder(path: Any) -> Any:
+    """Expands `~`, and refuses a path that cannot be written into config.yaml."""
+    return str(checked_folder(path)) if isinstance(path, str) else path
+
+
+def _absolute(path: Any) -> Any:
+    """Returns a path that means the same from any working directory."""
+    return os.path.abspath(_folder(path)) if isinstance(path, str) else path
+
+
+def _amount(thousand: int) -> BeforeValidator:
+    """Returns what reads 2.4M and 40k as whole numbers; k is `thousand`, M its square."""
+
+    def read(value: Any) -> Any:
+        if type(value) is int:
+            return value
+        text = value if isinstance(value, str) else ""
+        match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
+        if match is None:
+            raise ValueError("expected a whole number, or one such as 40k or 2.4M")
+        if match[1]:
+            return int(match[1])
+        return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
+
+    return BeforeValidator(read)
+
+
+# YAML reads 1e-3 as a string, so numbers may be strings.
+Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Amount = Annotated[int, _amount(1000), Field(ge=1)]
+Bytes = Annotated[int, _amount(1024), Field(ge=1)]
+Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+Names = Annotated[tuple[str, ...], Field(strict=False)]
+MaskValues = Annotated[
+    tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
+]
+AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+Folder = Annotated[str, BeforeValidator(_folder)]
