@@ -3,7 +3,7 @@
 Settings are those of the library's examples. Global: as its reproduce/main.py, 400 steps towards
 a ratio of 1 until the network is small enough, over a ranking of all channels. Uniform: as its
 examples for vision transformers, one step, the same ratio in every layer. Taylor gradients are
-those of 10 batches, in evaluation mode, taken anew before each step, as its README does.
+those of 10 batches, in evaluation mode, taken anew before each step, as its tests do.
 """
 
 import copy
