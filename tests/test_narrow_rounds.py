@@ -1,5 +1,7 @@
 """`train.py --narrow --rounds`: cut and trained on in turn, down to the budget."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -41,7 +43,10 @@ def cost(wide):
 def narrowed(wide, cost, tmp_path_factory):
     """A run of two rounds that nobody stopped: one epoch, and two."""
     folder = tmp_path_factory.mktemp("runs") / "narrow"
-    assert main([*command(wide, cost), "--output", str(folder)]) == 0
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([*command(wide, cost), "--output", str(folder)]) == 0
+    (folder / "printed.txt").write_text(printed.getvalue())
     return folder
 
 
@@ -107,6 +112,15 @@ def test_the_evaluation_tells_what_each_round_did(wide, narrowed, cost):
         assert parent.get_layer(group["name"]).filters == group["before"]
         assert small.get_layer(group["name"]).filters == group["after"] == len(group["kept"])
         assert set(group["kept"]) <= set(then["kept"])
+
+
+def test_the_console_says_which_round_cuts_what(wide, narrowed):
+    printed = (narrowed / "printed.txt").read_text()
+    first = narrowed / "round_1"
+    assert f"Round 1 of 2:\nNarrowing {wide}, into {first}\n" in printed
+    assert f"Round 2 of 2:\nNarrowing {first}, into {narrowed}\n" in printed
+    score = cut_of(narrowed)["scores"]["cut"]["val"]["miou"]
+    assert f"Before its last training: validation mIoU {score:.4f}, its parent" in printed
 
 
 def test_the_report_shows_the_rounds(narrowed):

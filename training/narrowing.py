@@ -52,7 +52,9 @@ def narrowed_model(
     seed = config.training.seed
     if not (folder / NARROWED).is_file():
         if verbose:
-            print(f"Narrowing {config.narrow.parent}, into {folder}", flush=True)
+            rounds = config.narrow.rounds
+            before = config.narrow.parent if rounds == 1 else round_folder(folder, rounds - 1)
+            print(f"Narrowing {before}, into {folder}", flush=True)
         model, values = _cut(parent, config, splits, folder)
         write_values(folder / NARROWING, values)
         with whole_file(folder / NARROWED) as draft:
