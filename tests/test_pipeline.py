@@ -95,8 +95,11 @@ def test_every_step_is_there_and_in_the_report(finished):
 
 
 def test_the_teacher_is_narrowed_and_teaches_what_is_left_of_it(finished):
-    config = read_config(finished / "narrowed" / "config.yaml")
-    assert config.narrow.parent == config.distillation.teacher == str(finished / "teacher")
+    path = finished / "narrowed" / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    teachers = (written["narrow"]["parent"], written["distillation"]["teacher"])
+    assert teachers == (str(finished / "teacher"),) * 2
+    config = read_config(path)
     assert (config.training.epochs, config.narrow.rounds, config.export.tolerance) == (2, 2, 100)
     cut = json.loads((finished / "narrowed" / "evaluation.json").read_text())["cut"]
     assert [each["epochs"] for each in cut["by_round"]] == [1, 1]
