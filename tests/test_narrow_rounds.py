@@ -3,14 +3,12 @@
 import contextlib
 import io
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
 from conftest import draw_image_folder
-from test_narrow_run import SETTINGS, Killed, load, refused, start, weights_equal
+from killing import kill, start
+from test_narrow_run import SETTINGS, Killed, load, refused, weights_equal
 
 from models.cost import ModelCost, model_cost
 from train import main, train
@@ -216,15 +214,7 @@ def same_as(folder: Path, expected: Path) -> None:
 def test_killed_in_any_round_it_ends_as_if_never_stopped(name, wide, cost, narrowed, tmp_path):
     folder = tmp_path / "run"
     process = start(*command(wide, cost), "--output", folder)
-    try:
-        deadline = time.monotonic() + 240
-        while not (folder / name).exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        assert process.poll() is None, "ended before it was killed"
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    kill(process, (folder / name).exists)
     assert not (folder / "evaluation.json").exists()
     assert start("--resume", folder).wait() == 0
     same_as(folder, narrowed)

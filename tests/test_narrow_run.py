@@ -3,19 +3,15 @@
 import contextlib
 import io
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import draw_image_folder
+from killing import kill, start
 
 from models import Nano_U, probe_names, quantization_aware
 from models.cost import model_cost
@@ -434,12 +430,6 @@ def test_networks_that_cannot_be_narrowed_are_named_in_a_line(data, tmp_path, ca
     assert not (tmp_path / "new").exists()
 
 
-def start(*options) -> subprocess.Popen:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    command = [sys.executable, "train.py", *map(str, options)]
-    return subprocess.Popen(command, cwd=ROOT, **quiet)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.yaml", "narrowing.json", "narrowed.keras", "history.csv"])
 def test_killed_at_any_stage_it_ends_as_if_never_stopped(name, wide, macs, narrowed, tmp_path):
@@ -447,15 +437,7 @@ def test_killed_at_any_stage_it_ends_as_if_never_stopped(name, wide, macs, narro
     process = start(
         "--narrow", wide, "--macs", macs, "--epochs", 2, "--enable-nas", "--output", folder
     )
-    try:
-        deadline = time.monotonic() + 240
-        while not (folder / name).exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        assert process.poll() is None, "ended before it was killed"
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    kill(process, (folder / name).exists)
     assert not (folder / "evaluation.json").exists()
     assert start("--resume", folder).wait() == 0
     for model in NAMES:

@@ -5,15 +5,12 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from killing import kill, start
 
 from models import Nano_U
 from monitoring import NASMonitorCallback
@@ -30,15 +27,6 @@ training:
   {epochs: 6, batch_size: 40, schedule: plateau, plateau_patience: 1, early_stopping_patience: 4}
 """
 UNEQUAL = {"seconds", "training_seconds", "monitoring_seconds"}  # clocks
-
-
-def command(*options) -> list:
-    return [sys.executable, "train.py", *options]
-
-
-def start(*options) -> subprocess.Popen:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command(*options), cwd=ROOT, **quiet)
 
 
 class Killed(BaseException):
@@ -104,20 +92,6 @@ def scalars(folder: Path) -> dict:
     }
 
 
-def kill(process: subprocess.Popen, is_due, delay: float) -> None:
-    """Kills a process a while after something has come true."""
-    try:
-        deadline = time.monotonic() + 240
-        while not is_due():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(delay)
-        assert process.poll() is None, "ended before it was killed"
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def has_trained(folder: Path, epochs: int) -> bool:
     lines = folder / "history.csv"
     is_saved = (folder / "checkpoint" / "last.npz").exists()
@@ -145,7 +119,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_stopped(number, whole, config,
 def test_killed_before_its_first_checkpoint_it_starts_over(name, whole, config, tmp_path):
     folder = tmp_path / "run"
     process = start("--config", config, "--output", folder)
-    kill(process, lambda: (folder / name).exists(), 0)
+    kill(process, (folder / name).exists)
     assert not (folder / "checkpoint" / "last.npz").exists()
     assert start("--resume", folder).wait() == 0
     assert_same_run(folder, whole)
@@ -157,7 +131,7 @@ def test_killed_before_its_first_checkpoint_it_starts_over(name, whole, config, 
 def test_killed_while_it_writes_its_results_it_writes_them_again(name, whole, config, tmp_path):
     folder = tmp_path / "run"
     process = start("--config", config, "--output", folder)
-    kill(process, lambda: (folder / name).exists(), 0)
+    kill(process, (folder / name).exists)
     assert (folder / "checkpoint" / "last.npz").is_file()
     assert start("--resume", folder).wait() == 0
     assert_same_run(folder, whole)
