@@ -11,6 +11,7 @@ from .statistics.types import Images
 from .taps.input_gradients import TotalLoss, outer_sum, preactivation_gradients
 from .taps.input_rows import LayerPair, RowSampler
 from .taps.input_states import (
+    BATCH_SIZE,
     check_finite,
     check_pair,
     difference_states,
@@ -189,6 +190,35 @@ class InputMoments:
         for layer, total in zip(layers, totals, strict=True):
             check_finite(total, f"gradients at layer '{layer.name}'")
         return [total / images for total in totals]
+
+    def mean_loss(self, model: keras.Model, images: int) -> float | None:
+        """Measures the loss itself, by `model.predict_on_batch`.
+
+        Args:
+            model: A built Keras model.
+            images: How many images to use, from the first; all if there are not as many.
+
+        Returns:
+            The mean over the images; None without targets and a loss.
+
+        Raises:
+            ValueError: The images do not fit the model.
+        """
+        if self._loss is None:
+            return None
+        total, seen = 0.0, 0
+        with self._images.read([model], BATCH_SIZE) as batches:
+            for batch in batches:
+                used = min(batch.size, images - seen)
+                outputs = model.predict_on_batch(batch.images)
+                targets, outputs = keras.tree.map_structure(
+                    lambda tensor, used=used: tensor[:used], (batch.targets, outputs)
+                )
+                total += float(self._loss(targets, outputs))
+                seen += used
+                if seen == images:
+                    break
+        return total / seen
 
     def differences(
         self,

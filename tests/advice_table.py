@@ -60,6 +60,7 @@ class Remembered:
     def __init__(self, moments: InputMoments, parent: keras.Model):
         self._moments, self._parent, self._known = moments, parent, {}
         self.weighted, self.differences = moments.weighted, moments.differences
+        self.mean_loss = moments.mean_loss
 
     def _of_parent(self, what, model, layers):
         if model is not self._parent:

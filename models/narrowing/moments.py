@@ -35,6 +35,9 @@ class Moments(Protocol):
         summed over positions; its second moment is averaged over images.
         """
 
+    def mean_loss(self, model: keras.Model, images: int) -> float | None:
+        """Returns the mean loss of the first images; None without targets and a loss."""
+
     def differences(
         self,
         wide: keras.Model,

@@ -10,7 +10,7 @@ from ..cost import ModelCost, model_cost
 from .graph import functional_graph
 from .groups import Plan, plan_groups
 from .moments import Moments
-from .rounds import PATH, Round, Rounds
+from .rounds import Round, Rounds
 from .widths import Allocation, Budget, check_budget
 
 ROUND = 0.15  # of each cost: the most that is cut before everything is measured anew
@@ -26,7 +26,7 @@ class GroupCut:
         after: Its channels in the narrowed network.
         kept: Indices of the channels that stay, in the parent's order.
         loss: What leaving the others out costs by the estimate, in units of the loss where
-            gradients were measured, else as a share of the readers' variance.
+            there are targets and a loss, else as a share of the readers' variance.
         fixed: Why it could not be cut; "" if it could.
     """
 
@@ -73,7 +73,8 @@ def narrow(
     """Cuts channels out of a trained network and re-solves the layers that read them.
 
     Channels go where they cost least for what they save, and everything is measured anew after
-    every few per cent. The layers that read what was cut are then solved again, from the first to
+    every few per cent. Which channels of a group go first is estimated; what they cost is the
+    loss of the network without them, if the moments have one. The layers that read what was cut are then solved again, from the first to
     the last, for the parent's own outputs, and the statistics of batch normalisation are
     corrected. Nothing is trained.
 
@@ -121,7 +122,7 @@ def narrow(
     else:
         for name, width in widths.items():
             target[_group_of(plan, name)] = _checked_width(plan, _group_of(plan, name), width)
-    rounds = Rounds(plan, moments)
+    rounds = Rounds(plan, moments, multiple)
     if budget is None:
         cut_to_widths(rounds, target)
     while allocation.exceeds(limits, rounds.widths):
@@ -170,8 +171,7 @@ def cut_to_widths(rounds: Rounds, widths: np.ndarray, measured: Round | None = N
     """
     while (rounds.widths > widths).any():
         measured = measured or rounds.measure()
-        least = np.ceil((1 - PATH) * rounds.widths).astype(int)
-        rounds.cut(measured, np.maximum(widths, least))
+        rounds.cut(measured, np.maximum(widths, rounds.widths - rounds.most))
         measured = None
 
 

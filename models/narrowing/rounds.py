@@ -13,8 +13,10 @@ from .forms import ReaderForms
 from .groups import Plan, plan_groups
 from .moments import Moments
 from .trace import Numbers
+from .trials import try_groups
 
-PATH = 0.5  # of a group's channels: the most that it may lose in one round
+PATH = 0.25  # of a group's channels: the most that it may lose in one round
+SMALL = 1e-4  # of the loss: groups that cost less cost the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +27,13 @@ class Round:
         forms: Covariances and gradients of all readers.
         parts: For each group the quadratic forms of all that read it.
         paths: For each group the order in which its channels go; None where none can.
+        scales: By what each group's estimates are multiplied to be the real loss, (groups,).
     """
 
     forms: ReaderForms
     parts: Sequence[Sequence[Quadratic]]
     paths: Sequence[Path | None]
+    scales: np.ndarray
 
 
 class Rounds:
@@ -38,6 +42,7 @@ class Rounds:
     Args:
         plan: The groups of the parent.
         moments: Measures it, and what becomes of it.
+        multiple: Widths are multiples of it where they can be.
 
     Attributes:
         kept: For each group the indices of the parent's channels that are left.
@@ -45,9 +50,9 @@ class Rounds:
         count: Rounds so far.
     """
 
-    def __init__(self, plan: Plan, moments: Moments):
+    def __init__(self, plan: Plan, moments: Moments, multiple: int = 1):
         self._parent = self._plan = plan
-        self._moments = moments
+        self._moments, self._multiple = moments, multiple
         self.kept: list[Numbers] = [np.arange(group.channels) for group in plan.groups]
         self.losses = np.zeros(len(plan.groups))
         self.count = 0
@@ -57,15 +62,42 @@ class Rounds:
         """Channels left in each group, (groups,)."""
         return np.array([len(kept) for kept in self.kept])
 
+    @property
+    def most(self) -> np.ndarray:
+        """Returns how many channels each group may lose in one round, (groups,)."""
+        share = np.maximum(self._multiple, PATH * self.widths).astype(int)
+        most: np.ndarray = np.minimum(share, self.widths - 1)
+        return most
+
     def measure(self) -> "Round":
         """Measures everything, and orders each group's channels by what they cost."""
         forms = ReaderForms(self._plan, self._moments)
         parts = forms.parts()
         paths: list[Path | None] = []
-        for part, group in zip(parts, self._plan.groups, strict=True):
-            count = 0 if group.fixed else int(PATH * group.channels)
+        for part, group, most in zip(parts, self._plan.groups, self.most, strict=True):
+            count = 0 if group.fixed else int(most)
             paths.append(elimination_path(part, group.channels, count) if count else None)
-        return Round(forms, parts, paths)
+        scales = self._scales(forms, paths)
+        for index, path in enumerate(paths):
+            if path is not None:
+                paths[index] = Path(path.order, path.losses * scales[index])
+        return Round(forms, parts, paths, scales)
+
+    def _scales(self, forms: ReaderForms, paths: Sequence[Path | None]) -> np.ndarray:
+        """Returns real losses over estimated ones, of all that may go in this round, (groups,).
+
+        The estimate takes errors at neighbouring positions for unrelated, and the loss for
+        quadratic. Which channels of a group can go first it tells well, but groups differ in how
+        far it is off.
+        """
+        dropped = [None if path is None else path.order for path in paths]
+        trials = try_groups(self._plan, forms, dropped, self._moments)
+        if trials is None:
+            return np.ones(len(paths))
+        real = np.maximum(trials.losses - trials.whole, SMALL * abs(trials.whole))
+        estimates = np.array([1.0 if path is None else path.losses[-1] for path in paths])
+        scales: np.ndarray = real / np.maximum(estimates, 1e-30)
+        return scales
 
     def cut(self, measured: "Round", widths: np.ndarray) -> None:
         """Cuts each group to a width.
@@ -89,7 +121,8 @@ class Rounds:
             if path is not None and widths[index] < channels:
                 kept = np.delete(kept, path.order[: channels - widths[index]])
                 kept = exchanged(parts, kept, channels)
-                self.losses[index] += loss_without(parts, np.setdiff1d(np.arange(channels), kept))
+                loss = loss_without(parts, np.setdiff1d(np.arange(channels), kept))
+                self.losses[index] += loss * measured.scales[index]
             local.append(kept)
         self.kept = [before[kept] for before, kept in zip(self.kept, local, strict=True)]
         narrower = cut(self._plan, local)
