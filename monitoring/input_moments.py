@@ -1,6 +1,7 @@
 """Moments of what layers read, on given images: what a model is narrowed by."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import keras
@@ -175,18 +176,15 @@ class InputMoments:
         if self._loss is None or not self.weighted:
             return None
         totals: list[Any] = [0.0] * len(layers)
-        images = 0
-        with self._images.read([model], GRADIENT_BATCH_SIZE) as batches:
+        images, wanted = 0, self._gradient_images
+        with self._images.read([model], GRADIENT_BATCH_SIZE, wanted) as batches:
             for batch in batches:
-                used = min(batch.size, self._gradient_images - images)
                 calls = preactivation_gradients(
                     model, layers, batch.images, batch.targets, self._loss
                 )
                 for number, (layer, gradients) in enumerate(zip(layers, calls, strict=True)):
-                    totals[number] += outer_sum(layer, gradients, batch.size, used)
-                images += used
-                if images == self._gradient_images:
-                    break
+                    totals[number] += outer_sum(layer, gradients, batch.size, batch.used)
+                images += batch.used
         for layer, total in zip(layers, totals, strict=True):
             check_finite(total, f"gradients at layer '{layer.name}'")
         return [total / images for total in totals]
@@ -207,24 +205,16 @@ class InputMoments:
         if self._loss is None:
             return None
         total, seen = 0.0, 0
-        with self._images.read([model], BATCH_SIZE) as batches:
+        with self._images.read([model], BATCH_SIZE, images) as batches:
             for batch in batches:
-                used = min(batch.size, images - seen)
-                outputs = model.predict_on_batch(batch.images)
-                targets, outputs = keras.tree.map_structure(
-                    lambda tensor, used=used: tensor[:used], (batch.targets, outputs)
-                )
-                total += float(self._loss(targets, outputs))
-                seen += used
-                if seen == images:
-                    break
+                both = (batch.targets, model.predict_on_batch(batch.images))
+                first = itemgetter(slice(batch.used))
+                total += float(self._loss(*keras.tree.map_structure(first, both)))
+                seen += batch.used
         return total / seen
 
     def differences(
-        self,
-        wide: keras.Model,
-        narrow: keras.Model,
-        pairs: Sequence[Any],
+        self, wide: keras.Model, narrow: keras.Model, pairs: Sequence[Any]
     ) -> list[CovarianceState]:
         """Measures what narrow layers read, with what is missing from what they compute.
 

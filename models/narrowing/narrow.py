@@ -74,9 +74,9 @@ def narrow(
 
     Channels go where they cost least for what they save, and everything is measured anew after
     every few per cent. Which channels of a group go first is estimated; what they cost is the
-    loss of the network without them, if the moments have one. The layers that read what was cut are then solved again, from the first to
-    the last, for the parent's own outputs, and the statistics of batch normalisation are
-    corrected. Nothing is trained.
+    loss of the network without them, if the moments have one. The layers that read what was cut
+    are then solved again, from the first to the last, for the parent's own outputs, and the
+    statistics of batch normalisation are corrected. Nothing is trained.
 
     Args:
         model: A functional or sequential Keras model with a fixed input size; it is not changed.

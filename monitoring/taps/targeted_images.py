@@ -1,5 +1,6 @@
 """Images with their targets, in batches that leave no trace on the models that they are for."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ class Batch(NamedTuple):
         images: The images, as a model takes them.
         targets: Their targets, or None.
         size: How many images there are.
+        used: How many of them, from the first, are wanted.
     """
 
     number: int
@@ -29,6 +31,7 @@ class Batch(NamedTuple):
     images: Images
     targets: Any
     size: int
+    used: int
 
 
 class TargetedImages:
@@ -56,12 +59,15 @@ class TargetedImages:
             )
 
     @contextmanager
-    def read(self, models: Sequence[keras.Model], largest: int) -> Iterator[Iterator[Batch]]:
+    def read(
+        self, models: Sequence[keras.Model], largest: int, wanted: float = math.inf
+    ) -> Iterator[Iterator[Batch]]:
         """Gives batches to run models on; afterwards every variable has its value back.
 
         Args:
             models: The models, built.
             largest: Most images of a batch, unless a model has a fixed batch size.
+            wanted: Most images in all. Defaults to all there are.
 
         Yields:
             The batches.
@@ -74,15 +80,18 @@ class TargetedImages:
             kept.enter_context(kept_generators())
             for model in models:
                 kept.enter_context(kept_variables(model))
-            yield self._batches(size, largest)
+            yield self._batches(size, largest, wanted)
 
-    def _batches(self, size: int | None, largest: int) -> Iterator[Batch]:
+    def _batches(self, size: int | None, largest: int, wanted: float) -> Iterator[Batch]:
         start = 0
         pairs = batches_with_targets(self._images, self._targets, size=size, largest=largest)
         for number, (images, targets) in enumerate(pairs):
             count = len(keras.tree.flatten(images)[0])
-            yield Batch(number, start, images, targets, count)
-            start += count
+            used = int(min(count, wanted - start))
+            yield Batch(number, start, images, targets, count, used)
+            start += used
+            if start == wanted:
+                break
         if not start:
             raise ValueError("Expected at least one image to measure. Received: none")
 
