@@ -13,7 +13,7 @@ from models.cost import model_cost
 from models.narrowing.cut import cut
 from models.narrowing.forms import ReaderForms
 from models.narrowing.groups import plan_groups
-from models.narrowing.trials import IMAGES, try_groups
+from models.narrowing.trials import MOST, try_groups
 from monitoring import InputMoments
 
 
@@ -72,8 +72,8 @@ def test_a_silenced_group_costs_what_the_cut_network_loses(build):
 
 
 def loss_of(model, images, targets) -> float:
-    outputs = model.predict(images[:IMAGES], verbose=0)
-    return float(np.square(outputs - targets[:IMAGES]).mean(dtype=np.float64))
+    outputs = model.predict(images[:MOST], verbose=0)
+    return float(np.square(outputs - targets[:MOST]).mean(dtype=np.float64))
 
 
 class Skewed(InputMoments):

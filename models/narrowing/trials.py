@@ -14,7 +14,8 @@ from .kernels import assign_matrix, kernel_matrix
 from .moments import Moments
 from .trace import Numbers
 
-IMAGES = 64  # that the loss is measured on
+MOST, FEWEST = 64, 16  # images that a loss is measured on
+TOGETHER = 1024  # images in all, if groups are not so many that each would get too few
 BROKEN = 1e6  # the loss of a network whose outputs are no numbers
 
 
@@ -53,8 +54,11 @@ def try_groups(
     """
     everything = [np.arange(group.channels) for group in plan.groups]
     copy = cut(plan, everything)
-    copy.model.jit_compile = False  # compiling by XLA takes longer than all the trials
-    whole = moments.mean_loss(copy.model, IMAGES)
+    # On other backends than JAX, compiling takes longer than all the trials.
+    copy.model.jit_compile = keras.backend.backend() == "jax"
+    tried = sum(channels is not None for channels in dropped)
+    images = min(MOST, max(FEWEST, TOGETHER // max(tried, 1)))
+    whole = moments.mean_loss(copy.model, images)
     if whole is None:
         return None
     if not np.isfinite(whole):
@@ -78,7 +82,7 @@ def try_groups(
         for solution in solutions:
             norm = None if solution.norm is None else copy.layers[id(solution.norm)]
             _silence(copy.layers[id(solution.layer)], norm, solution)
-        loss = moments.mean_loss(copy.model, IMAGES)
+        loss = moments.mean_loss(copy.model, images)
         losses[index] = BROKEN if loss is None or not np.isfinite(loss) else loss
         for layer, weights in zip(layers, before, strict=True):
             layer.set_weights(weights)
