@@ -42,15 +42,50 @@ except ValueError as error:
 """
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_images_are_measured_on_other_backends(backend):
+def printed_on(backend: str, script: str) -> str:
     pytest.importorskip(backend)
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith(f"{backend} The statistics of training batches")
-    assert "need Keras' TensorFlow backend" in run.stdout
+    return run.stdout
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_images_are_measured_on_other_backends(backend):
+    printed = printed_on(backend, SCRIPT)
+    assert printed.startswith(f"{backend} The statistics of training batches")
+    assert "need Keras' TensorFlow backend" in printed
+
+
+NARROW = """
+import keras, numpy as np
+from keras import layers
+from models import narrow
+from models.cost import model_cost
+from monitoring import InputMoments
+
+keras.utils.set_random_seed(0)
+inputs = keras.Input((12, 16, 3))
+x = layers.Conv2D(12, 1, activation="relu")(inputs)
+x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(10, 3)(x)))
+model = keras.Model(inputs, layers.Conv2D(2, 1)(x))
+images = np.random.default_rng(0).normal(size=(24, 12, 16, 3)).astype("float32")
+outputs = model.predict(images, verbose=0)
+moments = InputMoments(images, outputs, "mse")
+small = narrow(model, moments, {"macs": model_cost(model).macs // 2})
+again = model.predict(images, verbose=0)
+np.testing.assert_array_equal(again, outputs)
+assert not small.weighted and moments.reason == "gradients need the TensorFlow backend"
+lost = np.square(small.model.predict(images, verbose=0) - outputs).mean()
+assert lost < outputs.var(), (lost, outputs.var())
+assert 0.1 * lost < sum(group.loss for group in small.groups) < 10 * lost, small.groups
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_networks_are_narrowed_without_gradients_on_other_backends(backend):
+    printed_on(backend, NARROW)
