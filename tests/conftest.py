@@ -82,3 +82,19 @@ def draw_image_folder(root):
             mask = np.where(pixels[..., 0] > 100, 255, 0).astype(np.uint8)
             Image.fromarray(mask).save(root / split / "mask" / f"scene {number}.png")
     return root
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A data folder with 6 images per split."""
+    return draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
+
+
+def trained_run(settings: str, data: Path, folder: Path) -> Path:
+    """Trains as a configuration says that has a place for the folder of images."""
+    from train import train
+
+    path = folder.with_suffix(".yaml")
+    path.write_text(settings.format(data=data))
+    train(config=path, output=folder, verbose=0)
+    return folder

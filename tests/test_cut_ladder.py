@@ -6,7 +6,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from conftest import draw_image_folder
+from conftest import trained_run
 from keras import layers as kl
 
 import training
@@ -15,7 +15,6 @@ from models.cost import model_cost
 from monitoring import InputMoments
 from monitoring.__main__ import main
 from monitoring.analysis.ladder import ladder_from
-from train import train
 from training.data import draw_pairs, scale
 from training.images import read_splits
 from training.ladder import Measured, cut_ladder
@@ -33,27 +32,18 @@ training: {{epochs: 1, batch_size: 3, seed: 3}}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
+def trained(tiny, tmp_path_factory):
+    return trained_run(SETTINGS, tiny, tmp_path_factory.mktemp("runs") / "wide")
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "wide"
-    settings = folder.with_suffix(".yaml")
-    settings.write_text(SETTINGS.format(data=data))
-    train(config=settings, output=folder, verbose=0)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cut(trained, data):
+def cut(trained, tiny):
     """The advice on a run that was cut to half, and 1 %, of its multiply-adds."""
     return training.advise(trained, cut="", ladder=[0.01, 0.5])
 
 
-def test_the_networks_are_those_that_a_narrowing_run_begins_with(cut, trained, data):
-    model, splits = load_model(trained / "model.keras"), read_splits(data, (12, 16))
+def test_the_networks_are_those_that_a_narrowing_run_begins_with(cut, trained, tiny):
+    model, splits = load_model(trained / "model.keras"), read_splits(tiny, (12, 16))
     images, masks = draw_pairs(splits.train, 256, 3)
     moments = InputMoments(scale(images), masks.astype("float32"), mask_loss("logits"), seed=3)
     (rung,) = cut.ladder.rungs
@@ -94,13 +84,13 @@ def test_files_and_page_hold_the_ladder(cut, trained):
     assert training.advise(trained).ladder == cut.ladder
 
 
-def test_the_command_line_says_what_to_do_next(cut, trained, data, tmp_path, capsys):
+def test_the_command_line_says_what_to_do_next(cut, trained, tiny, tmp_path, capsys):
     run = shutil.copytree(trained, tmp_path / "run")
     command = ["advise", str(run)]
     (run / "advice.json").unlink()
     assert main(command) == 0
     assert f"python -m monitoring advise {run} --cut" in capsys.readouterr().out
-    assert main([*command, "--cut", str(data), "--ladder", "0.5"]) == 0
+    assert main([*command, "--cut", str(tiny), "--ladder", "0.5"]) == 0
     printed = capsys.readouterr().out
     assert "50 %: mIoU 0." in printed and "all alike" in printed
     near = cut.ladder.nearest
@@ -126,12 +116,12 @@ def plain(activation=None):
     return keras.Model(inputs, kl.Conv2D(1, 1, activation=activation)(x))
 
 
-def test_a_model_with_masks_is_cut_by_the_loss_and_scored_by_miou(data, tmp_path):
+def test_a_model_with_masks_is_cut_by_the_loss_and_scored_by_miou(tiny, tmp_path):
     plain("sigmoid").save(tmp_path / "plain.keras")
     options = {"layers": ["wide"], "cut": True, "ladder": [0.5]}
-    ladder = training.analyze(tmp_path / "plain.keras", data, **options).ladder
+    ladder = training.analyze(tmp_path / "plain.keras", tiny, **options).ladder
     assert (ladder.score, ladder.images, ladder.weighted) == ("mIoU", 3, True)
-    masked = read_splits(data, (12, 16)).val
+    masked = read_splits(tiny, (12, 16)).val
     predicted = plain("sigmoid").predict(scale(masked.images[1::2]), verbose=0) >= 0.5
     truth = masked.masks[1::2] == 1
     ious = [(a & b).sum() / (a | b).sum() for a, b in ((predicted, truth), (~predicted, ~truth))]
@@ -139,12 +129,12 @@ def test_a_model_with_masks_is_cut_by_the_loss_and_scored_by_miou(data, tmp_path
     assert ladder.parent.probes == {"wide": 12} and ladder.rungs[0].cut.probes == {"wide": 6}
 
 
-def test_a_model_without_masks_is_scored_by_agreement(data, tmp_path, capsys):
+def test_a_model_without_masks_is_scored_by_agreement(tiny, tmp_path, capsys):
     inputs = keras.Input((12, 16, 3))
     x = kl.Conv2D(12, 3, activation="relu", name="wide")(inputs)
     keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(x))).save(tmp_path / "two.keras")
     options = ["--layers", "wide", "--cut", "--ladder", "0.5"]
-    assert main(["analyze", str(tmp_path / "two.keras"), "--data", str(data), *options]) == 0
+    assert main(["analyze", str(tmp_path / "two.keras"), "--data", str(tiny), *options]) == 0
     printed = capsys.readouterr().out
     assert "50 %: agreement" in printed and "share of the layers' variance lost" in printed
     values = json.loads((tmp_path / "two-analysis" / "analysis.json").read_text())

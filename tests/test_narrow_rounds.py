@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import draw_image_folder
+from conftest import trained_run
 from killing import kill, start
 from test_narrow_run import SETTINGS, Killed, load, refused, weights_equal
 
@@ -22,14 +22,9 @@ MODELS = ("round_1/narrowed.keras", "round_1/model.keras", "narrowed.keras", "mo
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory):
+def wide(tiny, tmp_path_factory):
     """A trained run, the parent."""
-    folder = tmp_path_factory.mktemp("runs") / "wide"
-    data = draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
-    settings = folder.with_suffix(".yaml")
-    settings.write_text(SETTINGS.format(data=data))
-    train(config=settings, output=folder, verbose=0)
-    return folder
+    return trained_run(SETTINGS, tiny, tmp_path_factory.mktemp("runs") / "wide")
 
 
 @pytest.fixture(scope="module")

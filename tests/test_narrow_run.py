@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import draw_image_folder
+from conftest import trained_run
 from killing import kill, start
 
 from models import Nano_U, probe_names, quantization_aware
@@ -51,23 +51,14 @@ def weights_equal(first, second) -> bool:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
+def splits(tiny):
+    return read_splits(tiny, SIZE)
 
 
 @pytest.fixture(scope="module")
-def splits(data):
-    return read_splits(data, SIZE)
-
-
-@pytest.fixture(scope="module")
-def wide(data, tmp_path_factory):
+def wide(tiny, tmp_path_factory):
     """A trained run, the parent."""
-    folder = tmp_path_factory.mktemp("runs") / "wide"
-    settings = folder.with_suffix(".yaml")
-    settings.write_text(SETTINGS.format(data=data))
-    train(config=settings, output=folder, verbose=0)
-    return folder
+    return trained_run(SETTINGS, tiny, tmp_path_factory.mktemp("runs") / "wide")
 
 
 @pytest.fixture(scope="module")
@@ -301,12 +292,12 @@ def stranger(path: Path, size=SIZE, activation="sigmoid", channels=3, units=1) -
     return path
 
 
-def test_a_strangers_file_of_probabilities_with_its_own_answers_as_teacher(data, tmp_path):
+def test_a_strangers_file_of_probabilities_with_its_own_answers_as_teacher(tiny, tmp_path):
     path, folder = stranger(tmp_path / "stranger.keras"), tmp_path / "run"
     parent = load(path)
     peak = model_cost(parent).peak_activation_bytes
     options = ["--narrow", str(path), "--peak-ram", str(int(0.8 * peak)), "--parameters", "1k"]
-    options += ["--teacher", "--data", str(data), "--epochs", "2", "--batch-size", "3"]
+    options += ["--teacher", "--data", str(tiny), "--epochs", "2", "--batch-size", "3"]
     assert main([*options, "--output", str(folder)]) == 0
     small = load(folder / "model.keras")
     cost = model_cost(small)
@@ -315,7 +306,7 @@ def test_a_strangers_file_of_probabilities_with_its_own_answers_as_teacher(data,
     config = read_config(folder / "config.yaml")
     assert (config.model.name, config.model.input_size) == ("somebodys", SIZE)
     assert config.distillation.teacher == config.narrow.parent == str(path)
-    values = small.predict(read_splits(data, SIZE).test.images / 127.5 - 1, verbose=0)
+    values = small.predict(read_splits(tiny, SIZE).test.images / 127.5 - 1, verbose=0)
     assert 0 <= values.min() and values.max() <= 1
     scored = json.loads((folder / "evaluation.json").read_text())
     history = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
@@ -399,7 +390,7 @@ class Subclassed(keras.Model):
         return self.mix(images)
 
 
-def test_networks_that_cannot_be_narrowed_are_named_in_a_line(data, tmp_path, capsys):
+def test_networks_that_cannot_be_narrowed_are_named_in_a_line(tiny, tmp_path, capsys):
     subclassed = Subclassed()
     subclassed(np.zeros((1, *SIZE, 3)))
     images = keras.Input((*SIZE, 3))
@@ -412,7 +403,7 @@ def test_networks_that_cannot_be_narrowed_are_named_in_a_line(data, tmp_path, ca
     stranger(tmp_path / "tanh.keras", activation="tanh")
     stranger(tmp_path / "other.keras")
     (tmp_path / "torn.keras").write_text("torn")
-    rest = ("--macs", "1k", "--data", data, "--output", tmp_path / "new")
+    rest = ("--macs", "1k", "--data", tiny, "--output", tmp_path / "new")
     for name, words in (
         ("subclassed", "subclassed model"),
         ("thin", "has no channels that can be cut: an output of the model"),
@@ -425,7 +416,7 @@ def test_networks_that_cannot_be_narrowed_are_named_in_a_line(data, tmp_path, ca
         assert words in refused(capsys, "--narrow", tmp_path / f"{name}.keras", *rest)
     other = ("--narrow", tmp_path / "other.keras", "--parameters", "500", *rest[-2:])
     assert "drawn scenes are 60x80" in refused(capsys, *other)
-    monitored = (*other, "--data", data, "--enable-nas-monitoring")
+    monitored = (*other, "--data", tiny, "--enable-nas-monitoring")
     assert "has no probes, and they cannot be added" in refused(capsys, *monitored)
     assert not (tmp_path / "new").exists()
 
@@ -460,9 +451,9 @@ def test_the_int8_file_is_of_the_narrow_network(wide, macs, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_int8_file_of_probabilities(data, tmp_path):
+def test_the_int8_file_of_probabilities(tiny, tmp_path):
     path, folder = stranger(tmp_path / "stranger.keras"), tmp_path / "run"
-    options = ["--narrow", str(path), "--parameters", "1k", "--data", str(data), "--epochs", "1"]
+    options = ["--narrow", str(path), "--parameters", "1k", "--data", str(tiny), "--epochs", "1"]
     options += ["--export", "int8", "--export-tolerance", "100", "--header"]
     assert main([*options, "--output", str(folder)]) == 0
     exported = json.loads((folder / "export.json").read_text())

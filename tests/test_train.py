@@ -55,12 +55,6 @@ def test_help_shows_examples_and_every_model_without_tensorflow():
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A data folder with 6 images per split."""
-    return draw_image_folder(tmp_path_factory.mktemp("data") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
     """A run of two epochs by the command line, in this process."""
     folder = tmp_path_factory.mktemp("runs") / "run"
