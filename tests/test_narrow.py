@@ -53,7 +53,10 @@ def alive(model):
         elif "kernel" in weight.path:
             fan = shape[0] * shape[1] * (1 if "depthwise" in weight.path else shape[2])
             weight.assign(rng.normal(size=shape) * (2 / fan) ** 0.5)
-    for _ in range(50):
+    norms = [each for each in model.layers if isinstance(each, kl.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.2
+    for _ in range(3):
         model(images, training=True)
     for weight in model.non_trainable_weights:
         weight.assign(weight.numpy() * rng.uniform(0.8, 1.2, tuple(weight.shape)))

@@ -170,7 +170,7 @@ def cut_to_widths(rounds: Rounds, widths: np.ndarray, measured: Round | None = N
         measured: What was measured of it. Defaults to None: nothing yet.
     """
     while (rounds.widths > widths).any():
-        measured = measured or rounds.measure()
+        measured = measured or rounds.measure(rounds.widths - widths)
         rounds.cut(measured, np.maximum(widths, rounds.widths - rounds.most))
         measured = None
 

@@ -69,13 +69,19 @@ class Rounds:
         most: np.ndarray = np.minimum(share, self.widths - 1)
         return most
 
-    def measure(self) -> "Round":
-        """Measures everything, and orders each group's channels by what they cost."""
+    def measure(self, most: np.ndarray | None = None) -> "Round":
+        """Measures everything, and orders each group's channels by what they cost.
+
+        Args:
+            most: How many channels each group may lose at most, (groups,). Defaults to None: as
+                many as in one round.
+        """
+        most = self.most if most is None else np.minimum(most, self.most)
         forms = ReaderForms(self._plan, self._moments)
         parts = forms.parts()
         paths: list[Path | None] = []
-        for part, group, most in zip(parts, self._plan.groups, self.most, strict=True):
-            count = 0 if group.fixed else int(most)
+        for part, group, goes in zip(parts, self._plan.groups, most, strict=True):
+            count = 0 if group.fixed else int(goes)
             paths.append(elimination_path(part, group.channels, count) if count else None)
         scales = self._scales(forms, paths)
         for index, path in enumerate(paths):
