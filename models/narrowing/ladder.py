@@ -34,9 +34,10 @@ def narrow_ladder(
     Example:
         >>> from models import Nano_U
         >>> from monitoring import InputMoments
-        >>> images = np.random.default_rng(0).normal(size=(8, 60, 80, 3))
-        >>> ladder = narrow_ladder(Nano_U(), InputMoments(images), [2_200_000])
-        >>> [small.cost.macs <= 2_200_000 for small, uniform in ladder]
+        >>> model = Nano_U((12, 16, 3), filters=(4,), bottleneck=4)
+        >>> images = np.random.default_rng(0).normal(size=(8, 12, 16, 3))
+        >>> ladder = narrow_ladder(model, InputMoments(images), [42_000])
+        >>> [small.cost.macs <= 42_000 for small, uniform in ladder]
         [True]
     """
     plan = checked_plan(model)
