@@ -166,6 +166,22 @@ def test_the_report_shows_what_was_cut(narrowed, evaluation):
     for network in evaluation["cut"]["scores"].values():
         assert f"<td>{network['test']['miou']:.4f}</td>" in section
     assert "all: an output of the model" in section
+    losses = evaluation["cut"]["losses"]
+    estimated = sum(group["loss"] for group in evaluation["cut"]["groups"])
+    for added in (estimated, losses["after"] - losses["before"]):
+        assert f" {added:.2g}" in section[section.index("On the images that were measured") :]
+
+
+def test_losses_are_those_of_the_measured_images(wide, narrowed, evaluation, splits):
+    losses = evaluation["cut"]["losses"]
+    for loss, path in (
+        (losses["before"], wide / "model.keras"),
+        (losses["after"], narrowed[0] / "narrowed.keras"),
+    ):
+        logits = load(path).predict(scale(splits.train.images), verbose=0)
+        masks = splits.train.masks.astype("float32")
+        expected = np.mean(mask_loss("logits")(masks, logits))
+        assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_advice_does_not_rebuild_what_no_builder_makes(narrowed, tmp_path):

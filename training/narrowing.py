@@ -181,7 +181,8 @@ def _cut(
             left = f"{last} holds the network of the round before"
         raise ValueError(f"{error}. Nothing was trained: {left}") from error
     values = _described(parent, narrowed, config, len(images), splits.val, earlier=earlier)
-    return narrowed.model, values
+    losses = [moments.mean_loss(network, len(images)) for network in (model, narrowed.model)]
+    return narrowed.model, values | {"losses": dict(zip(("before", "after"), losses, strict=True))}
 
 
 def _described(

@@ -131,7 +131,7 @@ NARROWED_FROM = Fields(
         "groups": ListOf(CUT_GROUP),
         "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
     },
-    {"by_round": ListOf(CUT_ROUND)},
+    {"by_round": ListOf(CUT_ROUND), "losses": Fields({"before": SCORE, "after": SCORE})},
 )
 FILES: Mapping[str, Fields] = {
     CONFIG: Fields(

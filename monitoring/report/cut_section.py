@@ -60,6 +60,8 @@ class Cut(NamedTuple):
         scores: (network, validation mIoU, test mIoU); None where it is unknown.
         weighted: Whether losses are in units of the loss.
         rounds: What each round did; empty if there was one.
+        added: What the only cut has added to the loss on the images that were measured: by the
+            estimates, and really; None where it is unknown.
     """
 
     parent: str
@@ -68,6 +70,7 @@ class Cut(NamedTuple):
     scores: Sequence[tuple[str, float | None, float | None]]
     weighted: bool
     rounds: Sequence[CutRound]
+    added: tuple[float, float] | None
 
 
 def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
@@ -93,10 +96,13 @@ def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
         for name, label in NETWORKS
         if name in narrowing["scores"]
     ]
-    costs = cost_rows((before, after))
-    return Cut(
-        narrowing["parent"], groups, costs, scores, narrowing["weighted"], _rounds(narrowing)
-    )
+    costs, rounds = cost_rows((before, after)), _rounds(narrowing)
+    added, losses = None, narrowing.get("losses")
+    if losses and not rounds and None not in losses.values():
+        estimated = sum(group.loss for group in groups if group.loss is not None)
+        added = (estimated, losses["after"] - losses["before"])
+    parent, weighted = narrowing["parent"], narrowing["weighted"]
+    return Cut(parent, groups, costs, scores, weighted, rounds, added)
 
 
 def _rounds(narrowing: Mapping[str, Any]) -> Sequence[CutRound]:
