@@ -15,6 +15,7 @@ from models.cost import model_cost
 from monitoring import InputMoments
 from monitoring.__main__ import main
 from monitoring.analysis.ladder import ladder_from
+from train import train
 from training.data import draw_pairs, scale
 from training.images import read_splits
 from training.ladder import Measured, cut_ladder
@@ -82,6 +83,19 @@ def test_files_and_page_hold_the_ladder(cut, trained):
     page = (trained / "report.html").read_text()
     assert "mIoU over multiply-adds" in page and "50 %" in page
     assert training.advise(trained).ladder == cut.ladder
+
+
+def test_the_page_of_a_narrowed_run_shows_its_parents_ladder(cut, trained, tmp_path):
+    folder, (rung,) = tmp_path / "narrow", cut.ladder.rungs
+    narrowing = {"parent": str(trained), "macs": rung.budget}
+    train(narrow=narrowing, epochs=1, output=folder, verbose=0)
+    values = json.loads((folder / "narrowing.json").read_text())
+    assert ladder_from(values["ladder"]) == cut.ladder
+    assert values["scores"]["cut"]["val"]["miou"] == rung.cut.score
+    page = (folder / "report.html").read_text()
+    section = page[page.index('id="cut"') : page.index('id="numbers"')]
+    for name in ("all groups cut alike", "this network, cut", "this network, trained on"):
+        assert f"{name}</li>" in section
 
 
 def test_the_command_line_says_what_to_do_next(cut, trained, tiny, tmp_path, capsys):

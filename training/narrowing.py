@@ -13,9 +13,11 @@ from models import narrow, quantization_aware
 from models.cost import model_cost
 from models.narrowing.narrow import Narrowed
 from monitoring import InputMoments
+from monitoring.analysis.advice_file import read_advice
+from monitoring.analysis.ladder import ladder_values
 from monitoring.records.files import whole_file
 from monitoring.records.reading import read_checked
-from monitoring.records.run_files import NARROWED, NARROWING
+from monitoring.records.run_files import ADVICE, NARROWED, NARROWING
 from training.data import draw_pairs, scale
 from training.evaluate import evaluate, write_values
 from training.images import IGNORED, Split, Splits
@@ -163,6 +165,7 @@ def _cut(
 
     Raises:
         ValueError: It cannot be cut to the budget.
+        DamagedFileError: The parent's advice.json is damaged.
     """
     settings, seed = config.narrow, config.training.seed
     earlier = round_values(folder, settings.rounds - 1)
@@ -182,7 +185,11 @@ def _cut(
         raise ValueError(f"{error}. Nothing was trained: {left}") from error
     values = _described(parent, narrowed, config, len(images), splits.val, earlier=earlier)
     losses = [moments.mean_loss(network, len(images)) for network in (model, narrowed.model)]
-    return narrowed.model, values | {"losses": dict(zip(("before", "after"), losses, strict=True))}
+    values["losses"] = dict(zip(("before", "after"), losses, strict=True))
+    advice = Path(str(settings.parent)) / ADVICE
+    ladder = read_advice(advice).ladder if advice.is_file() else None
+    values["ladder"] = None if ladder is None else ladder_values(ladder)
+    return narrowed.model, values
 
 
 def _described(

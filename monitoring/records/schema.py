@@ -131,7 +131,11 @@ NARROWED_FROM = Fields(
         "groups": ListOf(CUT_GROUP),
         "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
     },
-    {"by_round": ListOf(CUT_ROUND), "losses": Fields({"before": SCORE, "after": SCORE})},
+    {
+        "by_round": ListOf(CUT_ROUND),
+        "losses": Fields({"before": SCORE, "after": SCORE}),
+        "ladder": OrNull(LADDER),
+    },
 )
 FILES: Mapping[str, Fields] = {
     CONFIG: Fields(

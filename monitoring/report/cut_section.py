@@ -5,6 +5,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..analysis.advice import Cost
+from ..analysis.ladder import ladder_from
+from .figures import Figure, Series
+from .ladder_section import MILLION, ladder_figure
 from .sections import cost_rows
 
 NETWORKS = (
@@ -62,6 +65,8 @@ class Cut(NamedTuple):
         rounds: What each round did; empty if there was one.
         added: What the only cut has added to the loss on the images that were measured: by the
             estimates, and really; None where it is unknown.
+        ladder: The networks that the parent's own ladder holds, and this one; None where the
+            parent was not cut to a ladder before.
     """
 
     parent: str
@@ -71,6 +76,7 @@ class Cut(NamedTuple):
     weighted: bool
     rounds: Sequence[CutRound]
     added: tuple[float, float] | None
+    ladder: Figure | None
 
 
 def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
@@ -102,7 +108,20 @@ def cut_section(narrowing: Mapping[str, Any]) -> Cut | None:
         estimated = sum(group.loss for group in groups if group.loss is not None)
         added = (estimated, losses["after"] - losses["before"])
     parent, weighted = narrowing["parent"], narrowing["weighted"]
-    return Cut(parent, groups, costs, scores, weighted, rounds, added)
+    ladder = _ladder(narrowing)
+    return Cut(parent, groups, costs, scores, weighted, rounds, added, ladder)
+
+
+def _ladder(narrowing: Mapping[str, Any]) -> Figure | None:
+    if not narrowing.get("ladder"):
+        return None
+    along = [narrowing["after"]["macs"] / MILLION]
+    others = [
+        Series(f"this network, {label}", along, [score], dots=True)
+        for network, label in (("cut", "cut"), ("trained", "trained on"))
+        if (score := _miou(narrowing, network, "val")) is not None
+    ]
+    return ladder_figure(ladder_from(narrowing["ladder"]), others)
 
 
 def _rounds(narrowing: Mapping[str, Any]) -> Sequence[CutRound]:

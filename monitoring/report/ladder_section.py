@@ -87,8 +87,16 @@ def ladder_section(
     return LadderSection(*shown, ladder_figure(ladder), rows, probes, layers)
 
 
-def ladder_figure(ladder: Ladder) -> Figure | None:
-    """Draws the score over multiply-adds: by marginal loss, all groups alike, and as it is."""
+def ladder_figure(ladder: Ladder, others: Sequence[Series] = ()) -> Figure | None:
+    """Draws the score over multiply-adds: by marginal loss, all groups alike, and as it is.
+
+    Args:
+        ladder: The ladder.
+        others: Further networks, in millions of multiply-adds. Defaults to none.
+
+    Returns:
+        The figure; None where nothing could be cut.
+    """
     if ladder.parent is None:
         return None
     cuts = [ladder.parent, *(rung.cut for rung in ladder.rungs)]
@@ -97,6 +105,7 @@ def ladder_figure(ladder: Ladder) -> Figure | None:
         _series("cut where it costs least", cuts),
         _series("all groups cut alike", alike),
         _series("as it is", [ladder.parent]),
+        *others,
     ]
     return line_chart(
         series,
