@@ -9,7 +9,7 @@ BIN := .venv/bin
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
 
-# under 8 minutes on two idle cores
+# 10 to 20 minutes on two cores, by the machine
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
 

@@ -74,6 +74,7 @@ def test_budgets_are_approached_by_equal_factors():
         assert not each.training.quantization_aware and each.export.format is None
 
 
+@pytest.mark.slow
 def test_each_round_is_a_run_that_begins_with_the_one_before(wide, narrowed, cost):
     config, first = (read_config(f / "config.yaml") for f in (narrowed, narrowed / "round_1"))
     assert (config.narrow.rounds, config.training.epochs) == (2, 3)
@@ -89,6 +90,7 @@ def test_each_round_is_a_run_that_begins_with_the_one_before(wide, narrowed, cos
     assert json.loads((narrowed / "cost.json").read_text())["macs"] == costs[3]
 
 
+@pytest.mark.slow
 def test_the_evaluation_tells_what_each_round_did(wide, narrowed, cost):
     whole, first = cut_of(narrowed), cut_of(narrowed / "round_1")
     assert whole["parent"] == str(wide) and whole["before"]["macs"] == cost["macs"]
@@ -107,6 +109,7 @@ def test_the_evaluation_tells_what_each_round_did(wide, narrowed, cost):
         assert set(group["kept"]) <= set(then["kept"])
 
 
+@pytest.mark.slow
 def test_the_console_says_which_round_cuts_what(wide, narrowed):
     printed = (narrowed / "printed.txt").read_text()
     first = narrowed / "round_1"
@@ -116,6 +119,7 @@ def test_the_console_says_which_round_cuts_what(wide, narrowed):
     assert f"Before its last training: validation mIoU {score:.4f}, its parent" in printed
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_rounds(narrowed):
     page = (narrowed / "report.html").read_text(encoding="utf-8")
     assert "and trained on, in 2 rounds." in page

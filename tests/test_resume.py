@@ -137,6 +137,7 @@ def test_killed_while_it_writes_its_results_it_writes_them_again(name, whole, co
     assert_same_run(folder, whole)
 
 
+@pytest.mark.slow
 def test_stopped_after_any_epoch_it_ends_as_if_never_stopped(killed, whole, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(killed, folder)
@@ -146,6 +147,7 @@ def test_stopped_after_any_epoch_it_ends_as_if_never_stopped(killed, whole, tmp_
     assert scalars(folder) == scalars(whole)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_version_without_markers_resumes(killed, whole, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(killed, folder)
@@ -157,6 +159,7 @@ def test_a_run_of_a_version_without_markers_resumes(killed, whole, tmp_path):
     assert (folder / ".probe-zoo-run").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_starts_over(killed, whole, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(killed, folder)

@@ -1,6 +1,7 @@
 """One trained network narrowed to several budgets, by marginal loss and all groups alike."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -63,7 +64,8 @@ def narrow_ladder(
             branch.cut(seen, allocation.narrower(branch.widths, final, seen.paths))
             seen = None
         small, even = described(plan, branch, moments.weighted), start.branch()
-        cut_to_widths(even, uniform_widths(plan, small.cost.macs), first)
+        untried = replace(first, scales=np.ones(len(plan.groups)))
+        cut_to_widths(even, uniform_widths(plan, small.cost.macs), untried)
         yield small, described(plan, even, moments.weighted)
 
 

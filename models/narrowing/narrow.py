@@ -25,8 +25,9 @@ class GroupCut:
         before: Its channels in the parent.
         after: Its channels in the narrowed network.
         kept: Indices of the channels that stay, in the parent's order.
-        loss: What leaving the others out costs by the estimate, in units of the loss where
-            there are targets and a loss, else as a share of the readers' variance.
+        loss: What leaving the others out costs by the estimate, as a share of the readers'
+            variance; where there are targets and a loss, in units of the loss. With a budget, it
+            is corrected by what was measured on the way.
         fixed: Why it could not be cut; "" if it could.
     """
 
@@ -170,7 +171,7 @@ def cut_to_widths(rounds: Rounds, widths: np.ndarray, measured: Round | None = N
         measured: What was measured of it. Defaults to None: nothing yet.
     """
     while (rounds.widths > widths).any():
-        measured = measured or rounds.measure(rounds.widths - widths)
+        measured = measured or rounds.measure(rounds.widths - widths, tried=False)
         rounds.cut(measured, np.maximum(widths, rounds.widths - rounds.most))
         measured = None
 
