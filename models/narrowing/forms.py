@@ -99,13 +99,13 @@ class ReaderForms:
         Returns:
             For each try the layers that read what it leaves out; all outputs stay.
         """
-        found: list[list[Solution]] = [[] for _ in keep]
+        solutions: list[list[Solution]] = [[] for _ in keep]
         for reader, means, covariances in self.covariances():
-            for solved, mask in zip(found, keep, strict=True):
+            for solved, mask in zip(solutions, keep, strict=True):
                 if mask is not None and not (rows := mask[reader.numbers]).all():
                     outputs = np.arange(len(reader.outputs))
                     solved.append(self._solution(reader, means, covariances, rows, outputs))
-        return found
+        return solutions
 
     def resolve(self, narrower: Cut) -> None:
         """Solves each reader of a cut network again, from the wide one's own covariances."""

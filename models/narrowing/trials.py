@@ -56,8 +56,8 @@ def try_groups(
     copy = cut(plan, everything)
     # On other backends than JAX, compiling takes longer than all the trials.
     copy.model.jit_compile = keras.backend.backend() == "jax"
-    tried = sum(channels is not None for channels in dropped)
-    images = min(MOST, max(FEWEST, TOGETHER // max(tried, 1)))
+    trials = sum(channels is not None for channels in dropped)
+    images = min(MOST, max(FEWEST, TOGETHER // max(trials, 1)))
     whole = moments.mean_loss(copy.model, images)
     if whole is None:
         return None
@@ -65,9 +65,11 @@ def try_groups(
         raise ValueError(f"Expected a finite loss of '{plan.model.name}'. Received: {whole}")
     keep: list[np.ndarray | None] = []
     for index, channels in enumerate(dropped):
-        kept = list(everything)
-        kept[index] = np.setdiff1d(kept[index], [] if channels is None else channels)
-        keep.append(None if channels is None else kept_numbers(plan, kept))
+        if channels is None:
+            keep.append(None)
+            continue
+        rest = np.setdiff1d(everything[index], channels)
+        keep.append(kept_numbers(plan, [*everything[:index], rest, *everything[index + 1 :]]))
     losses = np.full(len(dropped), whole)
     for index, solutions in enumerate(forms.solutions(keep)):
         if not solutions:

@@ -122,6 +122,7 @@ CUT_ROUND = Fields(
         "scores": Fields({"cut": BY_SPLIT}, {"trained": BY_SPLIT}),
     }
 )
+CUT_LOSSES = Fields({"before": SCORE, "after": SCORE})
 NARROWED_FROM = Fields(
     {
         "parent": TEXT,
@@ -131,11 +132,7 @@ NARROWED_FROM = Fields(
         "groups": ListOf(CUT_GROUP),
         "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
     },
-    {
-        "by_round": ListOf(CUT_ROUND),
-        "losses": Fields({"before": SCORE, "after": SCORE}),
-        "ladder": OrNull(LADDER),
-    },
+    {"by_round": ListOf(CUT_ROUND), "losses": CUT_LOSSES, "ladder": OrNull(LADDER)},
 )
 FILES: Mapping[str, Fields] = {
     CONFIG: Fields(
