@@ -38,7 +38,10 @@ def transposed():
     ],
     ids=lambda build: build.__name__,
 )
-def test_a_silenced_group_costs_what_the_cut_network_loses(build):
+@pytest.mark.parametrize("elements", [None, 1])  # held in memory at a time
+def test_a_silenced_group_costs_what_the_cut_network_loses(build, elements, monkeypatch):
+    if elements:
+        monkeypatch.setattr("models.narrowing.forms.ELEMENTS", elements)
     rng = np.random.default_rng(0)
     model = build()
     if build is not nano_u:

@@ -20,8 +20,29 @@ from .kernels import assign_matrix, kernel_matrix
 from .moments import Moments
 from .trace import Numbers, Reader
 
-ELEMENTS = 2**26  # of covariances held at a time, half a gigabyte
+ELEMENTS = 2**26  # of covariances or kernels held at a time, half a gigabyte
 RIDGE = 1e-6  # of the mean variance
+
+
+def in_parts(sizes: Sequence[int]) -> list[list[int]]:
+    """Returns the indices of things in their order, in parts that fit into memory.
+
+    Args:
+        sizes: Numbers that each thing holds.
+
+    Example:
+        >>> in_parts([2**25, 2**25, 2**27, 1])
+        [[0, 1], [2], [3]]
+    """
+    parts: list[list[int]] = [[]]
+    total = 0
+    for index, size in enumerate(sizes):
+        if total and total + size > ELEMENTS:
+            parts.append([])
+            total = 0
+        parts[-1].append(index)
+        total += size
+    return parts
 
 
 class ReaderForms:
@@ -42,15 +63,8 @@ class ReaderForms:
 
     def covariances(self) -> Iterator[tuple[Reader, np.ndarray, np.ndarray]]:
         """Yields each reader with mean and covariance of its rows; few are held at a time."""
-        chunks: list[list[Reader]] = [[]]
-        size = 0
-        for reader in self._readers:
-            elements = reader.numbers.shape[0] * reader.numbers.shape[1] ** 2
-            if size and size + elements > ELEMENTS:
-                chunks.append([])
-                size = 0
-            chunks[-1].append(reader)
-            size += elements
+        sizes = [reader.numbers.shape[0] * reader.numbers.shape[1] ** 2 for reader in self._readers]
+        chunks = [[self._readers[index] for index in part] for part in in_parts(sizes)]
         for chunk in chunks:
             moments = self._stored
             if moments is None:

@@ -1,14 +1,15 @@
 """What leaving out channels of one group really costs: the network is run without them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from .compensation import apply_statistics
-from .cut import cut, kept_numbers
-from .forms import ReaderForms, Solution
+from .cut import Cut, cut, kept_numbers
+from .forms import ReaderForms, Solution, in_parts
 from .groups import Plan
 from .kernels import assign_matrix, kernel_matrix
 from .moments import Moments
@@ -71,32 +72,45 @@ def try_groups(
         rest = np.setdiff1d(everything[index], channels)
         keep.append(kept_numbers(plan, [*everything[:index], rest, *everything[index + 1 :]]))
     losses = np.full(len(dropped), whole)
-    for index, solutions in enumerate(forms.solutions(keep)):
-        if not solutions:
-            continue
-        layers = [
-            copy.layers[id(layer)]
-            for solution in solutions
-            for layer in (solution.layer, solution.norm)
-            if layer is not None
-        ]
-        before = [layer.get_weights() for layer in layers]
-        for solution in solutions:
-            norm = None if solution.norm is None else copy.layers[id(solution.norm)]
-            _silence(copy.layers[id(solution.layer)], norm, solution)
-        loss = moments.mean_loss(copy.model, images)
-        losses[index] = BROKEN if loss is None or not np.isfinite(loss) else loss
-        for layer, weights in zip(layers, before, strict=True):
-            layer.set_weights(weights)
+    for part in in_parts([_size(plan, mask) for mask in keep]):
+        solutions = forms.solutions([keep[index] for index in part])
+        for index, solved in zip(part, solutions, strict=True):
+            if solved:
+                with _silenced(copy, solved):
+                    loss = moments.mean_loss(copy.model, images)
+                losses[index] = BROKEN if loss is None or not np.isfinite(loss) else loss
     return Trials(whole, losses)
 
 
-def _silence(
-    layer: keras.layers.Layer, norm: keras.layers.BatchNormalization | None, solution: Solution
-) -> None:
-    """Writes a solution into a layer that keeps all rows; those left out become zero."""
-    matrix = np.zeros_like(kernel_matrix(layer))
-    for block, (rows, kernel) in enumerate(zip(solution.rows, solution.kernel, strict=True)):
-        matrix[block][rows] = kernel
-    assign_matrix(layer, matrix)
-    apply_statistics(layer, norm, solution.bias, solution.ratio)
+def _size(plan: Plan, keep: np.ndarray | None) -> int:
+    """Returns how many numbers the solutions of a trial hold, at most."""
+    if keep is None:
+        return 0
+    return sum(
+        reader.numbers[0].size * len(reader.outputs)
+        for reader in plan.trace.readers.values()
+        if not keep[reader.numbers].all()
+    )
+
+
+@contextmanager
+def _silenced(copy: Cut, solutions: Sequence[Solution]) -> Iterator[None]:
+    """Writes solutions into layers that keep all rows, for a while; rows left out are zero."""
+    layers = [
+        copy.layers[id(layer)]
+        for solution in solutions
+        for layer in (solution.layer, solution.norm)
+        if layer is not None
+    ]
+    before = [layer.get_weights() for layer in layers]
+    for solution in solutions:
+        layer = copy.layers[id(solution.layer)]
+        norm = None if solution.norm is None else copy.layers[id(solution.norm)]
+        matrix = np.zeros_like(kernel_matrix(layer))
+        for block, (rows, kernel) in enumerate(zip(solution.rows, solution.kernel, strict=True)):
+            matrix[block][rows] = kernel
+        assign_matrix(layer, matrix)
+        apply_statistics(layer, norm, solution.bias, solution.ratio)
+    yield
+    for layer, weights in zip(layers, before, strict=True):
+        layer.set_weights(weights)
