@@ -1,7 +1,6 @@
 """One trained network narrowed to several budgets, by marginal loss and all groups alike."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from .costs import Costs
 from .groups import Plan
 from .moments import Moments
-from .narrow import Narrowed, checked_plan, cut_to_widths, described, round_budget
+from .narrow import Narrowed, checked_plan, cut_to_widths, described, half, round_budget
 from .rounds import Round, Rounds
 from .widths import Allocation, check_budget
 
@@ -46,9 +45,9 @@ def narrow_ladder(
     for limit in budgets:
         allocation.check_reachable(check_budget({"macs": limit}))
     start = Rounds(plan, moments)
-    first = start.measure()
+    halves = start.measure(half(start.widths))
     rounds = start.branch()
-    measured: Round | None = first
+    measured: Round | None = None
     for limit in sorted(budgets, reverse=True):
         final = {"macs": limit}
         # Rounds that do not reach a budget are the same for all smaller ones.
@@ -64,8 +63,7 @@ def narrow_ladder(
             branch.cut(seen, allocation.narrower(branch.widths, final, seen.paths))
             seen = None
         small, even = described(plan, branch, moments.weighted), start.branch()
-        untried = replace(first, scales=np.ones(len(plan.groups)))
-        cut_to_widths(even, uniform_widths(plan, small.cost.macs), untried)
+        cut_to_widths(even, uniform_widths(plan, small.cost.macs), halves)
         yield small, described(plan, even, moments.weighted)
 
 

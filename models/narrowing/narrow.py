@@ -168,12 +168,19 @@ def cut_to_widths(rounds: Rounds, widths: np.ndarray, measured: Round | None = N
     Args:
         rounds: The network.
         widths: Channels to keep in each group, (groups,).
-        measured: What was measured of it. Defaults to None: nothing yet.
+        measured: What was measured of it, with paths of `half` of each group. Defaults to None:
+            nothing yet.
     """
     while (rounds.widths > widths).any():
-        measured = measured or rounds.measure(rounds.widths - widths, tried=False)
-        rounds.cut(measured, np.maximum(widths, rounds.widths - rounds.most))
+        measured = measured or rounds.measure(half(rounds.widths))
+        rounds.cut(measured, np.maximum(widths, rounds.widths - half(rounds.widths)))
         measured = None
+
+
+def half(widths: np.ndarray) -> np.ndarray:
+    """Returns how many channels go at a time where widths are given, (groups,)."""
+    most: np.ndarray = np.minimum(np.maximum(widths // 2, 1), widths - 1)
+    return most
 
 
 def described(plan: Plan, rounds: Rounds, weighted: bool) -> Narrowed:

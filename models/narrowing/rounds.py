@@ -69,23 +69,21 @@ class Rounds:
         most: np.ndarray = np.minimum(share, self.widths - 1)
         return most
 
-    def measure(self, most: np.ndarray | None = None, *, tried: bool = True) -> "Round":
+    def measure(self, most: np.ndarray | None = None) -> "Round":
         """Measures everything, and orders each group's channels by what they cost.
 
         Args:
-            most: How many channels each group may lose at most, (groups,). Defaults to None: as
-                many as in one round.
-            tried: Whether to measure what they really cost; where widths are given, the order is
-                all that matters. Defaults to True.
+            most: How many channels each group may lose, (groups,). Defaults to None: as many as
+                widths may change by in one round, and what that really costs is measured.
         """
-        most = self.most if most is None else np.minimum(most, self.most)
+        goes = self.most if most is None else most
         forms = ReaderForms(self._plan, self._moments)
         parts = forms.parts()
         paths: list[Path | None] = []
-        for part, group, goes in zip(parts, self._plan.groups, most, strict=True):
-            count = 0 if group.fixed else int(goes)
+        for part, group, channels in zip(parts, self._plan.groups, goes, strict=True):
+            count = 0 if group.fixed else int(channels)
             paths.append(elimination_path(part, group.channels, count) if count else None)
-        scales = self._scales(forms, paths) if tried else np.ones(len(paths))
+        scales = np.ones(len(paths)) if most is not None else self._scales(forms, paths)
         for index, path in enumerate(paths):
             if path is not None:
                 paths[index] = Path(path.order, path.losses * scales[index])
