@@ -284,6 +284,9 @@ def test_what_cannot_be_done_is_said():
         narrow(model, moments, widths={plan_groups(model).groups[0].name: 0})
     with pytest.raises(ValueError, match="must stay: an output of the model"):
         narrow(model, moments, widths={plan_groups(model).groups[-1].name: 1})
+    name = plan_groups(model).groups[0].name
+    with pytest.raises(ValueError, match="either keep or widths. Received: keep=.* width of 1"):
+        narrow(model, moments, widths={name: 1}, keep=[name])
     inputs = keras.Input((4,))
     fixed = keras.Model(inputs, kl.Dense(2)(inputs), name="fixed")
     with pytest.raises(ValueError, match="'fixed' has no channels that can be cut: an output"):

@@ -121,6 +121,29 @@ def test_widths_follow_the_loss_where_estimates_are_off_by_a_factor(monkeypatch)
     assert 3 * np.abs(found - expected).sum() <= np.abs(misled - expected).sum()
 
 
+class Spying(InputMoments):
+    """Remembers which networks' losses are asked for."""
+
+    def mean_loss(self, model, images):
+        loss = super().mean_loss(model, images)
+        self.asked = [*getattr(self, "asked", []), loss]
+        return loss
+
+
+def test_nothing_is_tried_for_nothing():
+    model, images = bottles(), draw_images()
+    budget = {"macs": int(0.7 * model_cost(model).macs)}
+    without = Spying(images)
+    assert narrow(model, without, budget).rounds > 1 and without.asked == [None]
+    free = [group.name for group in plan_groups(model).groups if not group.fixed]
+    moments = Spying(images, images[..., :2], "mse")
+    small = narrow(model, moments, budget, keep=free[1:3])
+    tried = len(free) - 2
+    assert len(moments.asked) == small.rounds * (1 + tried)
+    widths = {group.name: (group.before, group.after) for group in small.groups}
+    assert all(before == after for before, after in (widths[name] for name in free[1:3]))
+
+
 def test_the_mean_loss_of_the_first_images():
     inputs = keras.Input(batch_shape=(20, 4))
     model = keras.Model(inputs, kl.Dense(3)(inputs))

@@ -111,7 +111,8 @@ def narrow(
         (re-solved readers).
     """
     plan = checked_plan(model)
-    allocation = Allocation(plan, [_group_of(plan, name) for name in keep], multiple)
+    stays = [_group_of(plan, name) for name in keep]
+    allocation = Allocation(plan, stays, multiple)
     if (budget is None) == (widths is None):
         raise ValueError(
             "Expected either a budget or widths. Received: " + ("both" if budget else "neither")
@@ -122,8 +123,14 @@ def narrow(
         allocation.check_reachable(limits)
     else:
         for name, width in widths.items():
-            target[_group_of(plan, name)] = _checked_width(plan, _group_of(plan, name), width)
-    rounds = Rounds(plan, moments, multiple)
+            index = _group_of(plan, name)
+            target[index] = _checked_width(plan, index, width)
+            if index in stays and target[index] != allocation.widths[index]:
+                raise ValueError(
+                    f"Expected '{name}' in either keep or widths. Received: keep={list(keep)} and "
+                    f"a width of {width}"
+                )
+    rounds = Rounds(plan, moments, multiple, stays)
     if budget is None:
         cut_to_widths(rounds, target)
     while allocation.exceeds(limits, rounds.widths):

@@ -1,6 +1,6 @@
 """Cutting in rounds: everything is measured, the cheapest channels go, readers are solved again."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
 
@@ -43,6 +43,7 @@ class Rounds:
         plan: The groups of the parent.
         moments: Measures it, and what becomes of it.
         multiple: Widths are multiples of it where they can be.
+        keep: Indices of groups that stay as they are.
 
     Attributes:
         kept: For each group the indices of the parent's channels that are left.
@@ -50,9 +51,13 @@ class Rounds:
         count: Rounds so far.
     """
 
-    def __init__(self, plan: Plan, moments: Moments, multiple: int = 1):
+    def __init__(
+        self, plan: Plan, moments: Moments, multiple: int = 1, keep: Collection[int] = ()
+    ):
         self._parent = self._plan = plan
         self._moments, self._multiple = moments, multiple
+        self._free = np.array([g in plan.free and g not in keep for g in range(len(plan.groups))])
+        self._has_loss = True  # until a trial shows that there is none
         self.kept: list[Numbers] = [np.arange(group.channels) for group in plan.groups]
         self.losses = np.zeros(len(plan.groups))
         self.count = 0
@@ -67,7 +72,7 @@ class Rounds:
         """Returns how many channels each group may lose in one round, (groups,)."""
         share = np.maximum(self._multiple, PATH * self.widths).astype(int)
         most: np.ndarray = np.minimum(share, self.widths - 1)
-        return most
+        return np.where(self._free, most, 0)
 
     def measure(self, most: np.ndarray | None = None) -> "Round":
         """Measures everything, and orders each group's channels by what they cost.
@@ -76,12 +81,12 @@ class Rounds:
             most: How many channels each group may lose, (groups,). Defaults to None: as many as
                 widths may change by in one round, and what that really costs is measured.
         """
-        goes = self.most if most is None else most
+        goes = self.most if most is None else np.where(self._free, most, 0)
         forms = ReaderForms(self._plan, self._moments)
         parts = forms.parts()
         paths: list[Path | None] = []
         for part, group, channels in zip(parts, self._plan.groups, goes, strict=True):
-            count = 0 if group.fixed else int(channels)
+            count = int(channels)
             paths.append(elimination_path(part, group.channels, count) if count else None)
         scales = np.ones(len(paths)) if most is not None else self._scales(forms, paths)
         for index, path in enumerate(paths):
@@ -97,8 +102,11 @@ class Rounds:
         far it is off.
         """
         dropped = [None if path is None else path.order for path in paths]
-        trials = try_groups(self._plan, forms, dropped, self._moments)
+        trials = None
+        if self._has_loss:
+            trials = try_groups(self._plan, forms, dropped, self._moments)
         if trials is None:
+            self._has_loss = False
             return np.ones(len(paths))
         real = np.maximum(trials.losses - trials.whole, SMALL * abs(trials.whole))
         estimates = np.array([1.0 if path is None else path.losses[-1] for path in paths])
