@@ -51,9 +51,7 @@ class Rounds:
         count: Rounds so far.
     """
 
-    def __init__(
-        self, plan: Plan, moments: Moments, multiple: int = 1, keep: Collection[int] = ()
-    ):
+    def __init__(self, plan: Plan, moments: Moments, multiple: int = 1, keep: Collection[int] = ()):
         self._parent = self._plan = plan
         self._moments, self._multiple = moments, multiple
         self._free = np.array([g in plan.free and g not in keep for g in range(len(plan.groups))])
