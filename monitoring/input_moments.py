@@ -12,7 +12,6 @@ from .statistics.types import Images
 from .taps.input_gradients import TotalLoss, outer_sum, preactivation_gradients
 from .taps.input_rows import LayerPair, RowSampler
 from .taps.input_states import (
-    BATCH_SIZE,
     check_finite,
     check_pair,
     difference_states,
@@ -21,10 +20,11 @@ from .taps.input_states import (
     state_parts,
 )
 from .taps.kernel_rows import check_kernel_layer, kernel_matrix
-from .taps.layer_inputs import check_parts
+from .taps.layer_inputs import check_parts, pass_size
 from .taps.targeted_images import TargetedImages
 
-GRADIENT_BATCH_SIZE = 8  # images at a time: a tape keeps every tensor of a pass
+TAPE = 2  # times what a pass keeps, for its gradients
+LOSS_IMAGES = 64  # at a time: a compiled pass keeps few tensors
 
 
 class InputMoments:
@@ -177,7 +177,7 @@ class InputMoments:
             return None
         totals: list[Any] = [0.0] * len(layers)
         images, wanted = 0, self._gradient_images
-        with self._images.read([model], GRADIENT_BATCH_SIZE, wanted) as batches:
+        with self._images.read([model], pass_size([model], TAPE), wanted) as batches:
             for batch in batches:
                 calls = preactivation_gradients(
                     model, layers, batch.images, batch.targets, self._loss
@@ -205,7 +205,7 @@ class InputMoments:
         if self._loss is None:
             return None
         total, seen = 0.0, 0
-        with self._images.read([model], BATCH_SIZE, images) as batches:
+        with self._images.read([model], LOSS_IMAGES, images) as batches:
             for batch in batches:
                 both = (batch.targets, model.predict_on_batch(batch.images))
                 first = itemgetter(slice(batch.used))

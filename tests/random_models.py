@@ -72,7 +72,7 @@ def _rematerialised(seed: int) -> Drawn | None:
     try:
         drawn = _built(seed, True)
         drawn.model(cut(drawn.data, 0, drawn.size or 2))
-    except AttributeError:
+    except (AttributeError, TypeError):
         return None
     return drawn
 

@@ -42,6 +42,7 @@ def transposed():
 def test_a_silenced_group_costs_what_the_cut_network_loses(build, elements, monkeypatch):
     if elements:
         monkeypatch.setattr("models.narrowing.forms.ELEMENTS", elements)
+    keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     model = build()
     if build is not nano_u:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from .compensation import compensate
@@ -52,11 +53,11 @@ class Rounds:
     """
 
     def __init__(self, plan: Plan, moments: Moments, multiple: int = 1, keep: Collection[int] = ()):
-        self._parent = self._plan = plan
-        self._moments, self._multiple = moments, multiple
+        self._parent, self._moments, self._multiple = plan, moments, multiple
         self._free = np.array([g in plan.free and g not in keep for g in range(len(plan.groups))])
         self._has_loss = True  # until a trial shows that there is none
         self.kept: list[Numbers] = [np.arange(group.channels) for group in plan.groups]
+        self._plan = _own_plan(cut(plan, self.kept))
         self.losses = np.zeros(len(plan.groups))
         self.count = 0
 
@@ -139,7 +140,7 @@ class Rounds:
         self.kept = [before[kept] for before, kept in zip(self.kept, local, strict=True)]
         narrower = cut(self._plan, local)
         measured.forms.resolve(narrower)
-        self._plan = plan_groups(narrower.model)
+        self._plan = _own_plan(narrower)
         self.count += 1
 
     def branch(self) -> "Rounds":
@@ -153,3 +154,10 @@ class Rounds:
         final = cut(self._parent, self.kept)
         compensate(self._parent, final, self._moments)
         return final
+
+
+def _own_plan(copy: Cut) -> Plan:
+    """Returns the groups of a network that is nobody else's, and may be written to."""
+    # On other backends than JAX, compiling takes longer than all that is run.
+    copy.model.jit_compile = keras.backend.backend() == "jax"
+    return plan_groups(copy.model)

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 
 from .compensation import apply_statistics
-from .cut import Cut, cut, kept_numbers
+from .cut import kept_numbers
 from .forms import ReaderForms, Solution, in_parts
 from .groups import Plan
 from .kernels import assign_matrix, kernel_matrix
@@ -39,10 +38,10 @@ def try_groups(
 ) -> Trials | None:
     """Leaves out channels of one group after the other.
 
-    Nothing is cut: the rows that read them are zero in a copy of the network, which is the same.
+    Nothing is cut: the rows that read them are zero for a while, which is the same.
 
     Args:
-        plan: The groups of the network.
+        plan: The groups of the network; its layers get their weights back.
         forms: What its readers read.
         dropped: For each group the channels to leave out, or None.
         moments: Measures the loss.
@@ -54,12 +53,9 @@ def try_groups(
         ValueError: The network's own loss is not finite.
     """
     everything = [np.arange(group.channels) for group in plan.groups]
-    copy = cut(plan, everything)
-    # On other backends than JAX, compiling takes longer than all the trials.
-    copy.model.jit_compile = keras.backend.backend() == "jax"
     trials = sum(channels is not None for channels in dropped)
     images = min(MOST, max(FEWEST, TOGETHER // max(trials, 1)))
-    whole = moments.mean_loss(copy.model, images)
+    whole = moments.mean_loss(plan.model, images)
     if whole is None:
         return None
     if not np.isfinite(whole):
@@ -76,8 +72,8 @@ def try_groups(
         solutions = forms.solutions([keep[index] for index in part])
         for index, solved in zip(part, solutions, strict=True):
             if solved:
-                with _silenced(copy, solved):
-                    loss = moments.mean_loss(copy.model, images)
+                with _silenced(solved):
+                    loss = moments.mean_loss(plan.model, images)
                 losses[index] = BROKEN if loss is None or not np.isfinite(loss) else loss
     return Trials(whole, losses)
 
@@ -94,23 +90,25 @@ def _size(plan: Plan, keep: np.ndarray | None) -> int:
 
 
 @contextmanager
-def _silenced(copy: Cut, solutions: Sequence[Solution]) -> Iterator[None]:
-    """Writes solutions into layers that keep all rows, for a while; rows left out are zero."""
+def _silenced(solutions: Sequence[Solution]) -> Iterator[None]:
+    """Writes solutions into their layers for a while; the rows that they leave out are zero."""
     layers = [
-        copy.layers[id(layer)]
+        layer
         for solution in solutions
         for layer in (solution.layer, solution.norm)
         if layer is not None
     ]
     before = [layer.get_weights() for layer in layers]
-    for solution in solutions:
-        layer = copy.layers[id(solution.layer)]
-        norm = None if solution.norm is None else copy.layers[id(solution.norm)]
-        matrix = np.zeros_like(kernel_matrix(layer))
-        for block, (rows, kernel) in enumerate(zip(solution.rows, solution.kernel, strict=True)):
-            matrix[block][rows] = kernel
-        assign_matrix(layer, matrix)
-        apply_statistics(layer, norm, solution.bias, solution.ratio)
-    yield
-    for layer, weights in zip(layers, before, strict=True):
-        layer.set_weights(weights)
+    try:
+        for solution in solutions:
+            matrix = np.zeros_like(kernel_matrix(solution.layer))
+            for block, (rows, kernel) in enumerate(
+                zip(solution.rows, solution.kernel, strict=True)
+            ):
+                matrix[block][rows] = kernel
+            assign_matrix(solution.layer, matrix)
+            apply_statistics(solution.layer, solution.norm, solution.bias, solution.ratio)
+        yield
+    finally:
+        for layer, weights in zip(layers, before, strict=True):
+            layer.set_weights(weights)

@@ -1,5 +1,6 @@
 """Samples of what layers read, image by image."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -9,6 +10,8 @@ from keras import ops
 from ..statistics.types import Tensor
 from .kernel_rows import kernel_matrix, kernel_rows, output_columns, position_count
 from .targeted_images import Batch
+
+SAME_POSITIONS = 16  # images whose rows are taken at the same positions
 
 
 class LayerPair(NamedTuple):
@@ -37,6 +40,8 @@ class LayerPair(NamedTuple):
 class RowSampler:
     """Takes rows at some positions of each image, the same for every layer of as many positions.
 
+    The positions depend on the image's number, not on how images are put into batches.
+
     Args:
         positions: Most positions of an image, at each call of a layer.
         seed: Seed of the positions.
@@ -47,20 +52,26 @@ class RowSampler:
 
     def kernel_rows(self, layer: keras.layers.Layer, inputs: Tensor, batch: Batch) -> np.ndarray:
         """Returns the rows that a kernel multiplies, (blocks, images, samples, rows)."""
-        check_first_axis(layer, inputs, batch.size)
-        positions = self._sample(position_count(layer, inputs), batch)
-        rows = kernel_rows(layer, inputs, positions)
-        return rows.reshape(len(rows), batch.size, -1, rows.shape[-1])
+        count = position_count(layer, inputs)
+
+        def take(part: Tensor, images: int, start: int) -> np.ndarray:
+            rows = kernel_rows(layer, part, self._sample(count, start))
+            return rows.reshape(len(rows), images, -1, rows.shape[-1])
+
+        return _in_parts(layer, inputs, batch, take)
 
     def channel_rows(self, layer: keras.layers.Layer, inputs: Tensor, batch: Batch) -> np.ndarray:
         """Returns each channel as a block, (channels, images, samples, 1)."""
-        check_first_axis(layer, inputs, batch.size)
-        values = np.moveaxis(ops.convert_to_numpy(inputs), layer.axis, -1)
-        values = values.reshape(len(values), -1, values.shape[-1])
-        samples = values[:, self._sample(values.shape[1], batch)]
-        samples = samples.astype(np.result_type(samples, np.float32), copy=False)
-        channels: np.ndarray = np.moveaxis(samples, -1, 0)
-        return channels.reshape(len(channels), batch.size, -1, 1)
+
+        def take(part: Tensor, images: int, start: int) -> np.ndarray:
+            values = np.moveaxis(ops.convert_to_numpy(part), layer.axis, -1)
+            values = values.reshape(len(values), -1, values.shape[-1])
+            samples = values[:, self._sample(values.shape[1], start)]
+            samples = samples.astype(np.result_type(samples, np.float32), copy=False)
+            channels: np.ndarray = np.moveaxis(samples, -1, 0)
+            return channels.reshape(len(channels), images, -1, 1)
+
+        return _in_parts(layer, inputs, batch, take)
 
     def paired_rows(
         self, pair: LayerPair, inputs: tuple[Tensor, Tensor], batch: Batch
@@ -94,12 +105,38 @@ class RowSampler:
             difference = wide @ matrices[0] - narrow @ matrices[1]
         return np.concatenate([narrow, difference], axis=-1)
 
-    def _sample(self, count: int, batch: Batch) -> np.ndarray:
-        """Returns positions out of `count`, in ascending order."""
+    def _sample(self, count: int, start: int) -> np.ndarray:
+        """Returns positions out of `count`, in ascending order, for images from `start` on."""
         if count <= self._positions:
             return np.arange(count)
-        generator = np.random.default_rng([self._seed, batch.number, count])
+        generator = np.random.default_rng([self._seed, start // SAME_POSITIONS, count])
         return np.sort(generator.choice(count, self._positions, replace=False, shuffle=False))
+
+
+def _in_parts(
+    layer: keras.layers.Layer,
+    inputs: Tensor,
+    batch: Batch,
+    take: Callable[[Tensor, int, int], np.ndarray],
+) -> np.ndarray:
+    """Takes samples of a batch's images, some at a time, always the same ones together.
+
+    Args:
+        layer: What reads the inputs.
+        inputs: (images, ...), or several rows for each image.
+        batch: The images.
+        take: From inputs of some images, their number and that of the first of them to samples,
+            (blocks, images, samples, rows).
+    """
+    check_first_axis(layer, inputs, batch.size)
+    rows = inputs.shape[0] // batch.size
+    parts, place = [], 0
+    while place < batch.size:
+        first = batch.start + place
+        images = min(SAME_POSITIONS - first % SAME_POSITIONS, batch.size - place)
+        parts.append(take(inputs[place * rows : (place + images) * rows], images, first))
+        place += images
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def check_first_axis(layer: keras.layers.Layer, tensor: Tensor, images: int) -> None:

@@ -10,10 +10,9 @@ from ..statistics.covariance import CovarianceState
 from ..statistics.types import Tensor
 from .input_rows import LayerPair, RowSampler
 from .kernel_rows import kernel_kind, kernel_matrix
-from .layer_inputs import LayerInputs
+from .layer_inputs import LayerInputs, pass_size
 from .targeted_images import Batch, TargetedImages
 
-BATCH_SIZE = 16  # images at a time: an eager pass of Keras keeps every tensor until it ends
 STATE_BYTES = 2**30  # states of one reading of the images, about; more take more readings
 SETTINGS = (
     "data_format",
@@ -45,7 +44,7 @@ def input_states(
     """
     inputs = LayerInputs(model, layers)
     totals = [_Total(1) for _ in layers]
-    with images.read([model], BATCH_SIZE) as batches:
+    with images.read([model], pass_size([model])) as batches:
         for batch in batches:
             for layer, total, calls in zip(layers, totals, inputs(batch.images), strict=True):
                 for tensor in calls:
@@ -78,7 +77,7 @@ def difference_states(
     sides = ([pair.wide for pair in pairs], [pair.narrow for pair in pairs])
     inputs = [LayerInputs(model, side) for model, side in zip(models, sides, strict=True)]
     totals = [_Total(folds) for _ in pairs]
-    with images.read(models, BATCH_SIZE) as batches:
+    with images.read(models, pass_size(models)) as batches:
         for batch in batches:
             recorded = [read(batch.images) for read in inputs]
             for pair, total, *calls in zip(pairs, totals, *recorded, strict=True):

@@ -4,6 +4,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from typing import Any
 
 import keras
@@ -34,12 +35,12 @@ def kept_variables(model: keras.Model) -> Iterator[None]:
     For other backends than TensorFlow, and for models that run eagerly; `KeptStateFunction` knows
     exactly which variables a compiled model writes.
     """
-    saved = [(variable, keras.ops.copy(variable)) for variable in _state_of(model)]
+    restores = [_restoring(variable) for variable in _state_of(model)]
     try:
         yield
     finally:
-        for variable, value in saved:
-            variable.assign(value)
+        for restore in restores:
+            restore()
 
 
 def _state_of(model: keras.Model) -> list[Any]:
@@ -47,9 +48,20 @@ def _state_of(model: keras.Model) -> list[Any]:
     seed = get_global_attribute("global_seed_generator")  # of random operations without a seed
     variables = [*model.variables, *([] if seed is None else [seed.state])]
     for layer in model._flatten_layers():  # the states of recurrent layers, and TensorFlow's own
-        variables += [leaf for leaf in _leaves(vars(layer)) if _is_variable(leaf)]
+        variables += [leaf for leaf in _leaves(vars(layer)) if _is_variable(leaf.__class__)]
     on_jax = keras.backend.backend() == "jax"
     return [v for v in {id(v): v for v in variables}.values() if not (on_jax and v.trainable)]
+
+
+def _restoring(variable: Any) -> Callable[[], Any]:
+    """Returns what gives a variable the value back that it has now."""
+    raw = variable.value if isinstance(variable, keras.Variable) else variable
+    if type(raw).__name__ != "ResourceVariable":
+        return partial(variable.assign, keras.ops.copy(variable))
+    import tensorflow as tf
+
+    value = _value(raw.handle)
+    return partial(tf.raw_ops.AssignVariableOp, resource=raw.handle, value=value)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -60,10 +72,12 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _is_variable(value: Any) -> bool:
+@cache
+def _is_variable(kind: type) -> bool:
+    """Returns whether a class is one of variables."""
     tensorflow = sys.modules.get("tensorflow")
-    is_tensorflow = tensorflow is not None and isinstance(value, tensorflow.Variable)
-    return is_tensorflow or isinstance(value, keras.Variable)
+    is_tensorflow = tensorflow is not None and issubclass(kind, tensorflow.Variable)
+    return is_tensorflow or issubclass(kind, keras.Variable)
 
 
 class KeptStateFunction:

@@ -1,5 +1,6 @@
 """What layers read during a forward pass that runs no further than it has to."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,6 +14,9 @@ from .image_batches import fixed_batch_size
 from .images_tap import check_inputs, preprocessed
 from .patching import Method, Patch, Wrapper
 from .recording import call_place
+
+PASS_BYTES = 2**29  # of tensors that a pass keeps, about
+FEWEST, MOST = 16, 64  # images of a pass, whatever their tensors take
 
 
 class LayerInputs:
@@ -166,6 +170,40 @@ def _fits(received: tuple[int, ...], taken: tuple[int | None, ...]) -> bool:
     return len(received) == len(taken) and all(
         size is None or size == extent for size, extent in zip(taken, received, strict=True)
     )
+
+
+def pass_size(models: Sequence[keras.Model], share: int = 1) -> int:
+    """Returns how many images to run eagerly at a time: Keras keeps all tensors until a pass ends.
+
+    Args:
+        models: Built models, run one after the other.
+        share: How many times as much as the tensors of the graph a pass keeps. Defaults to 1.
+
+    Example:
+        >>> image = keras.Input((60, 80, 3))
+        >>> model = keras.Model(image, keras.layers.Conv2D(100, 1)(image))
+        >>> pass_size([model]), pass_size([model], share=3), pass_size([model], share=30)
+        (64, 64, 9)
+    """
+    numbers = max(map(_numbers_kept, models))
+    if numbers == math.inf:
+        return FEWEST // share
+    return max(min(PASS_BYTES // (4 * share * max(int(numbers), 1)), MOST), FEWEST // share, 1)
+
+
+def _numbers_kept(model: keras.Model) -> float:
+    """Returns how many numbers the outputs of all layers hold, for one image; infinity if unknown.
+
+    What layers within layers put out is not counted.
+    """
+    total = 0
+    for layer in model._flatten_layers():
+        for node in layer._inbound_nodes:
+            for tensor in node.output_tensors:
+                if None in tensor.shape[1:]:
+                    return math.inf
+                total += math.prod(tensor.shape[1:])
+    return total or math.inf
 
 
 def common_batch_size(models: Sequence[keras.Model]) -> int | None:

@@ -18,7 +18,6 @@ class Batch(NamedTuple):
     """Some images.
 
     Attributes:
-        number: Number of the batch.
         start: Number of its first image.
         images: The images, as a model takes them.
         targets: Their targets, or None.
@@ -26,7 +25,6 @@ class Batch(NamedTuple):
         used: How many of them, from the first, are wanted.
     """
 
-    number: int
     start: int
     images: Images
     targets: Any
@@ -85,10 +83,10 @@ class TargetedImages:
     def _batches(self, size: int | None, largest: int, wanted: float) -> Iterator[Batch]:
         start = 0
         pairs = batches_with_targets(self._images, self._targets, size=size, largest=largest)
-        for number, (images, targets) in enumerate(pairs):
+        for images, targets in pairs:
             count = len(keras.tree.flatten(images)[0])
             used = int(min(count, wanted - start))
-            yield Batch(number, start, images, targets, count, used)
+            yield Batch(start, images, targets, count, used)
             start += used
             if start == wanted:
                 break
