@@ -59,6 +59,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
             "format": args.export,
             "tolerance": args.export_tolerance,
             "header": args.header,
+            "arena_plan": args.arena_plan,
         },
         "output": {"folder": args.output},
     }
@@ -91,8 +92,9 @@ def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:
 
     if args.resume is None:
         config = read_config(args.config, overrides(args))
-        if config.export.format is None and (args.header or args.export_tolerance is not None):
-            raise ValueError("--header and --export-tolerance need --export int8")
+        given = (args.header, args.export_tolerance, args.arena_plan)
+        if config.export.format is None and any(value is not None for value in given):
+            raise ValueError("--header, --export-tolerance and --arena-plan need --export int8")
         with quiet_start():
             from training.prepared import prepared_runs
         return prepared_runs(config, verbose=verbose)

@@ -1,15 +1,34 @@
 """Plans of the arena: exact, small, and such that the file computes the same bytes."""
 
+import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from training.export.arena import ALIGNMENT, Block, blocks_of, lower_bound, plan_arena
+from models import BU_Net, Nano_U
+from monitoring.report.arena_section import arena_map, arena_section
+from training.export import offline_plan
+from training.export.arena import (
+    ALIGNMENT,
+    ArenaPlan,
+    Block,
+    blocks_of,
+    lower_bound,
+    plan_arena,
+)
 from training.export.graph import Operator, read_graph
-from training.export.offline_plan import offsets_of, with_offsets
+from training.export.offline_plan import (
+    offsets_of,
+    overlapping,
+    plain_use,
+    run_on_micro,
+    with_offsets,
+)
 from training.export.overlap import distance, distances
+from training.litert import arena_bytes, convert, interpreter_of
 
 RANDOM_FILES = 500
 
@@ -163,7 +182,8 @@ from tflite_micro import runtime
 for path in sorted(Path(sys.argv[1]).glob("*.npy")):
     outputs = []
     for kind in ("plain", "overlapping"):
-        interpreter = runtime.Interpreter.from_file(str(path.with_suffix("." + kind)), arena_size=2**22)
+        file = str(path.with_suffix("." + kind))
+        interpreter = runtime.Interpreter.from_file(file, arena_size=2**22)
         for image in np.load(path):
             interpreter.set_input(image, 0)
             interpreter.invoke()
@@ -201,3 +221,111 @@ def test_random_files_compute_the_same_bytes(skips, tmp_path):
     # Most of them are not constant, and most plans save something.
     assert sum(int(different) > 1 for *_, different in lines) > 0.8 * RANDOM_FILES
     assert np.mean(saved) > 0.15
+
+
+def converted(build, rng):
+    """Returns the INT8 file of a small network whose outputs differ from image to image."""
+    keras.utils.set_random_seed(0)
+    model = build((24, 32, 3), filters=(4, 6), bottleneck=8)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    images = (squares(rng, 8) / 128).astype("float32")
+    model(images, training=True)  # statistics become those of the images
+    return convert(model, images)
+
+
+def squares(rng, count):
+    """Draws images of large squares, which networks that are not trained tell apart."""
+    return np.kron(rng.integers(-128, 128, (count, 3, 4, 3)), np.ones((1, 8, 8, 1))).astype(np.int8)
+
+
+@pytest.fixture(scope="module", params=[Nano_U, BU_Net], ids=["nano_u", "bu_net"])
+def network(request):
+    rng = np.random.default_rng(0)
+    return converted(request.param, rng), squares(rng, 6)
+
+
+def run_on_litert(content, images):
+    interpreter = interpreter_of(content)
+    before, after = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    outputs = []
+    for image in images:
+        interpreter.set_tensor(before["index"], image[None])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(after["index"])[0])
+    return np.stack(outputs)
+
+
+def test_a_network_needs_less_and_computes_the_same(network, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    monkeypatch.setattr(offline_plan, "RANDOM_INPUTS", 30)
+    content, images = network
+    outputs = run_on_micro(content, images)
+    assert len({each.tobytes() for each in outputs}) == len(images)
+    np.testing.assert_array_equal(outputs, run_on_litert(content, images))
+    planned, use = overlapping(content, images)
+    assert use.plan == "overlap" and not use.refused and "CMSIS-NN" in use.rests_on
+    assert use.plain_bytes == arena_bytes(content)
+    # Our idea of the runtime's own plan is right: the rest of the arena is the same in both.
+    sizes = [max(t[kind] + t["bytes"] for t in use.tensors) for kind in ("plain", "overlap")]
+    assert arena_bytes(content) - arena_bytes(planned) == sizes[0] - sizes[1] > 0.2 * sizes[0]
+    assert offsets_of(content) is None
+    # All that the file says otherwise is the same.
+    assert read_graph(planned) == read_graph(content)
+
+
+def test_a_plan_with_which_outputs_change_is_refused(network, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    monkeypatch.setattr(offline_plan, "RANDOM_INPUTS", 4)
+    content, images = network
+    on_top = ArenaPlan({tensor.number: 0 for tensor in read_graph(content).tensors}, 16, False)
+    monkeypatch.setattr(offline_plan, "plan_arena", lambda _: on_top)
+    kept, use = overlapping(content, images)
+    assert kept == content and use.plan == "plain" and not use.rests_on
+    assert use.refused == "10 of 10 inputs give other outputs with it"
+    assert all(tensor["overlap"] is None for tensor in use.tensors)
+
+
+def test_without_an_interpreter_there_is_no_plan(network, monkeypatch):
+    missing = "raise ImportError(\"No module named 'tflite_micro'\")"
+    monkeypatch.setattr(offline_plan, "RUN", missing)
+    content, images = network
+    kept, use = overlapping(content, images)
+    assert kept == content and "pip install --pre tflite-micro" in use.refused
+    monkeypatch.setattr(offline_plan, "RUN", "raise SystemExit('no room')")
+    assert overlapping(content, images)[1].refused.endswith("cannot run the file: no room")
+
+
+def test_a_report_says_where_memory_peaks_and_draws_what_lies_where(network):
+    content, _ = network
+    use = plain_use(content)
+    exported = {"arena": vars(use), "arena_bytes": use.plain_bytes}
+    section = arena_section(exported)
+    graph = read_graph(content)
+    alive = [
+        sum(t.size for t in graph.tensors if t.first <= step <= t.last)
+        for step in range(len(graph.operators))
+    ]
+    step = int(np.argmax(alive))
+    assert section.peak.number == step + 1
+    assert section.peak.operator == graph.operators[step].name
+    assert sum(size for *_, size in section.peak.tensors) == max(alive)
+    [(_, drawing)] = section.plans
+    assert drawing.count("<rect") == len(graph.tensors) == len(use.tensors)
+    rows = [{"name": "<a>", "shape": [1, 8], "bytes": 8, "first": 1, "last": 1, "plain": 4}]
+    picture = arena_map(rows, "plain", ["ADD", "ADD"], 16)
+    assert "&lt;a&gt;, 1 x 8: 8 bytes from 4, operators 2 to 2" in picture
+    x, y, width, height = geometry(picture)
+    assert width == pytest.approx((640 - 64) / 2, abs=0.1) and x == pytest.approx(52 + width)
+    assert height == pytest.approx((260 - 48) / 2, abs=0.1)
+    assert y == pytest.approx(260 - 36 - 0.75 * (260 - 48), abs=0.1)
+    assert arena_section({}) is None and arena_section({"arena": {"tensors": []}}) is None
+
+
+def geometry(picture):
+    """Returns x, y, width and height of the first block."""
+    rect = re.search(r"<rect [^>]*>", picture)[0]
+    return [
+        float(re.search(rf' {name}="([^"]*)"', rect)[1]) for name in ("x", "y", "width", "height")
+    ]

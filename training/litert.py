@@ -34,7 +34,7 @@ BYTES_A_LINE = 12
 ARENA = """
 import sys
 from tflite_micro import runtime
-runtime.Interpreter.from_bytes(sys.stdin.buffer.read()).print_allocations()
+runtime.Interpreter.from_bytes(sys.stdin.buffer.read(), arena_size=2**26).print_allocations()
 """
 
 
@@ -152,6 +152,7 @@ def c_header(
     outgoing: Quantisation,
     *,
     outputs: str = LOGITS,
+    note: str = "",
 ) -> str:
     """Returns a C header with a file's bytes and the meaning of its integers.
 
@@ -161,17 +162,19 @@ def c_header(
         incoming: Quantisation of the input.
         outgoing: Quantisation of the output.
         outputs: What the network puts out, "logits" or "probabilities". Defaults to "logits".
+        note: Anything else to know about the file. Defaults to "": nothing.
     """
     lines = [
         ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
         for at in range(0, len(content), BYTES_A_LINE)
     ]
     body = ",\n  ".join(lines)
+    remark = f"// Memory: {note}.\n" if note else ""
     meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
     return f"""\
 // {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
 // Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
-#pragma once
+{remark}#pragma once
 
 #define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
 #define {name.upper()}_INPUT_ZERO_POINT ({incoming.zero_point})
@@ -199,8 +202,8 @@ def interpreter_of(content: bytes):
         ) from None
     interpreter = Interpreter(
         model_content=content,
-        # The reference kernels: delegates round in other ways than a device does.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        # The reference kernels round as TensorFlow Lite Micro does, to the bit; others do not.
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
     )
     interpreter.allocate_tensors()
     return interpreter

@@ -93,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
         help="write model_int8.h as well, for firmware",
     )
     options.add_argument(
+        "--arena-plan",
+        choices=("plain", "overlap"),
+        help="overlap: outputs lie over inputs in the device's memory (default: plain)",
+    )
+    options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
     )
     options.add_argument(

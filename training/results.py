@@ -79,8 +79,9 @@ def write_results(run: Run, durations: Durations, *, verbose: int) -> None:
             tolerance=settings.tolerance,
             header=settings.header,
             outputs=run.outputs,
+            arena_plan=settings.arena_plan,
         )
-        if verbose or exported.refused:
+        if verbose or exported.refused or exported.arena.refused:
             print(summary(exported))
     if (run.folder / MONITOR_JSONL).is_file():
         _report(run)

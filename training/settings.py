@@ -178,11 +178,15 @@ class NasConfig(Section):
 
 
 class ExportConfig(Section):
-    """The file for a device; if `format` is None, none is written."""
+    """The file for a device; if `format` is None, none is written.
+
+    `arena_plan`: "overlap" lets outputs lie over inputs in the arena.
+    """
 
     format: Literal["int8"] | None = None
     tolerance: NotNegative = 1.0
     header: bool = False
+    arena_plan: Literal["plain", "overlap"] = "plain"
 
 
 class PipelineConfig(Section):

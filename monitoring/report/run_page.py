@@ -14,6 +14,7 @@ from ..records.reading import RunFolder, RunReader, file_version
 from ..records.record import ProbeRecord, ProbeSnapshot
 from ..records.run_files import ADVICE, ARRAYS, MONITOR_JSONL, PREDICTIONS, REPORT, TEACHER
 from ..records.snapshots import read_snapshot, snapshot_files
+from .arena_section import arena_section
 from .cut_section import cut_section
 from .figures import Figure, spectrum
 from .heat_map import heat_map
@@ -168,6 +169,7 @@ def render(
             teacher=stages_beside({"student": run.last, "teacher": teacher}) if teacher else {},
             scores=score_curves(run.evaluation, run.exported),
             scored=network_scores(run.evaluation, run.exported),
+            arena=arena_section(run.exported),
             predictions=predictions,
             monitoring=monitoring_time(run.evaluation),
         )

@@ -2,5 +2,15 @@
 
 from training.export.device_file import TOLERANCE, Exported, export
 from training.export.finished_run import DATA_RAM, export_run, summary
+from training.export.offline_plan import OVERLAP, PLAIN
 
-__all__ = ["DATA_RAM", "TOLERANCE", "Exported", "export", "export_run", "summary"]
+__all__ = [
+    "DATA_RAM",
+    "OVERLAP",
+    "PLAIN",
+    "TOLERANCE",
+    "Exported",
+    "export",
+    "export_run",
+    "summary",
+]

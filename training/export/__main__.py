@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from monitoring.command_line import Parser, one_line
-from training.export import TOLERANCE, export_run, summary
+from training.export import OVERLAP, PLAIN, TOLERANCE, export_run, summary
 
 
 def parser() -> Parser:
@@ -24,21 +24,31 @@ def parser() -> Parser:
         help="points of mIoU that may be lost (default: 1)",
     )
     options.add_argument("--header", action="store_true", help="write model_int8.h as well")
+    options.add_argument(
+        "--arena-plan",
+        choices=(PLAIN, OVERLAP),
+        default=PLAIN,
+        help="overlap: outputs lie over inputs in the arena (default: plain)",
+    )
     return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exports as the command line says; 0, 2 for an error, 3 for a file that is refused."""
+    """Exports as the command line says; 0, 2 for an error, 3 for what is refused."""
     args = parser().parse_args(arguments)
     try:
         exported = export_run(
-            args.run, data=args.data, tolerance=args.export_tolerance, header=args.header
+            args.run,
+            data=args.data,
+            tolerance=args.export_tolerance,
+            header=args.header,
+            arena_plan=args.arena_plan,
         )
     except (ValueError, OSError) as error:
         print(f"python -m training.export: error: {one_line(error)}", file=sys.stderr)
         return 2
     print(summary(exported))
-    return 3 if exported.refused else 0
+    return 3 if exported.refused or exported.arena.refused else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """An INT8 file of a network, run on the test split before it is accepted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -23,6 +23,7 @@ from monitoring.records.run_files import (
 )
 from training.data import draw_images, scale
 from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
+from training.export.offline_plan import OVERLAP, PLAIN, ArenaUse, overlapping, plain_use
 from training.images import Split, Splits
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
@@ -32,6 +33,7 @@ from training.litert import (
     convert,
     interpreter_of,
     operators,
+    quantised,
     run,
 )
 from training.output_kind import LOGITS, PROBABILITIES, to_logits
@@ -56,6 +58,7 @@ class Exported:
         macs: Multiply-adds per image.
         arena_bytes: Working memory as TensorFlow Lite Micro counts it; None where that is not
             installed, or lacks an operator.
+        arena: How it uses that memory.
         arena_estimate: Most bytes of tensors alive at one time, without alignment and
             scratch memory.
         input: Quantisation of the images.
@@ -80,6 +83,7 @@ class Exported:
     parameters: int
     macs: int
     arena_bytes: int | None
+    arena: ArenaUse
     arena_estimate: int
     input: Quantisation
     output: Quantisation
@@ -102,6 +106,7 @@ def export(
     tolerance: float = TOLERANCE,
     header: bool = False,
     outputs: str = LOGITS,
+    arena_plan: str = PLAIN,
 ) -> Exported:
     """Writes model_int8.tflite into a folder, after running it on the test split.
 
@@ -117,6 +122,8 @@ def export(
         tolerance: Points of mIoU that may be lost. Defaults to 1.
         header: Whether to write model_int8.h as well. Defaults to False.
         outputs: What the model puts out, "logits" or "probabilities". Defaults to "logits".
+        arena_plan: "overlap" to let outputs lie over inputs in the arena, if TensorFlow Lite
+            Micro's interpreter computes the same bytes. Defaults to "plain".
 
     Returns:
         What running the file has shown; export.json holds the same.
@@ -134,12 +141,19 @@ def export(
     exported = check_file(
         model, content, splits.test, name=name, tolerance=tolerance, outputs=outputs
     )
+    if arena_plan == OVERLAP and not exported.refused:
+        inputs = quantised(scale(splits.test.images), exported.input)
+        content, arena = overlapping(content, inputs, seed=seed)
+        exported = replace(
+            exported, arena=arena, arena_bytes=arena_bytes(content), file_bytes=len(content)
+        )
     _remove_stale(folder, INT8 if exported.refused else INT8_REFUSED, INT8_HEADER)
     with whole_file(folder / exported.file) as draft:
         draft.write_bytes(content)
     if header and not exported.refused:
         steps = exported.input, exported.output
-        text = c_header(content, Path(INT8_HEADER).stem, *steps, outputs=outputs)
+        note = exported.arena.rests_on
+        text = c_header(content, Path(INT8_HEADER).stem, *steps, outputs=outputs, note=note)
         with whole_file(folder / INT8_HEADER) as draft:
             draft.write_text(text, encoding="ascii")
     write_values(folder / EXPORT, asdict(exported))
@@ -191,6 +205,7 @@ def check_file(
     float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, rounded))
     used, cost = operators(content), model_cost(model)
     outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
+    arena = plain_use(content)
     lost = 100 * (float_scores.miou - scores.miou)
     refused, note = "", ""
     if lost > tolerance:
@@ -210,7 +225,8 @@ def check_file(
         file_bytes=len(content),
         parameters=cost.parameters,
         macs=cost.macs,
-        arena_bytes=arena_bytes(content),
+        arena_bytes=arena.plain_bytes,
+        arena=arena,
         arena_estimate=cost.peak_activation_bytes,
         input=incoming,
         output=outgoing,

@@ -6,6 +6,7 @@ from monitoring.records.files import read_values
 from monitoring.records.run_files import CONFIG, MODEL, expanded
 from training.config import validate
 from training.export.device_file import TOLERANCE, Exported, export
+from training.export.offline_plan import OVERLAP, PLAIN
 from training.model_files import load_model
 from training.output_kind import output_kind
 from training.splits import read_config_splits
@@ -19,6 +20,7 @@ def export_run(
     data: str | Path | None = None,
     tolerance: float = TOLERANCE,
     header: bool = False,
+    arena_plan: str = PLAIN,
 ) -> Exported:
     """Exports a finished run of train.py.
 
@@ -27,6 +29,7 @@ def export_run(
         data: A folder of images to use instead of the run's own. Defaults to None.
         tolerance: As for `export`.
         header: As for `export`.
+        arena_plan: As for `export`.
 
     Raises:
         FileNotFoundError: The folder does not hold a finished run, or its images do not exist.
@@ -51,6 +54,7 @@ def export_run(
         tolerance=tolerance,
         header=header,
         outputs=output_kind(model, config.narrow.outputs, option="narrow.outputs:"),
+        arena_plan=arena_plan,
     )
 
 
@@ -73,6 +77,11 @@ def summary(exported: Exported) -> str:
         f"  fits in 320 KB: {fits}",
         f"  operators: {used}",
     ]
+    arena = exported.arena
+    if arena.plan == OVERLAP:
+        lines.append(f"  overlapping plan, {arena.plain_bytes:,} bytes without: {arena.rests_on}")
+    if arena.refused:
+        lines.append(f"  NO OVERLAPPING PLAN: {arena.refused}")
     if exported.note:
         lines.append(f"  {exported.note}")
     if exported.refused:

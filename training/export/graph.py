@@ -21,7 +21,7 @@ class Operator:
         options: "stride", "dilation" and "filter" as (rows, columns), "padding", "axis",
             "half_pixel_centers", "align_corners", where the operator has them.
         reads: Number of each input's tensor.
-        writes: Number of the output's tensor.
+        writes: Number of the (first) output's tensor.
     """
 
     name: str
@@ -77,7 +77,7 @@ def read_graph(content: bytes) -> Graph:
     """Reads a LiteRT file.
 
     Raises:
-        ValueError: It has several subgraphs, or operators of several outputs.
+        ValueError: It has several subgraphs.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -91,8 +91,6 @@ def read_graph(content: bytes) -> Graph:
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     operators = []
     for operator in graph.operators:
-        if len(operator.outputs) != 1:
-            raise ValueError("Expected operators of one output each")
         reads = [int(number) for number in operator.inputs if number >= 0]
         writes = int(operator.outputs[0])
         name, options = names[codes[operator.opcodeIndex]], _options(operator.builtinOptions)
@@ -100,9 +98,10 @@ def read_graph(content: bytes) -> Graph:
         operators.append(Operator(name, inputs, shapes[writes], options, reads, writes))
     first = {int(number): 0 for number in graph.inputs}
     last = dict(first)
-    for number, operator in enumerate(operators):
-        first[operator.writes] = last[operator.writes] = number
-        for read in operator.reads:
+    for number, operator in enumerate(graph.operators):
+        for output in map(int, operator.outputs):
+            first[output] = last[output] = number
+        for read in map(int, operator.inputs):
             if read in last:  # else a constant
                 last[read] = number
     last |= {int(number): len(operators) - 1 for number in graph.outputs}

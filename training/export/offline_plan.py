@@ -1,14 +1,25 @@
-"""Files that say where their tensors lie, checked by TensorFlow Lite Micro's own interpreter."""
+"""Files whose outputs lie over inputs, checked by TensorFlow Lite Micro's own interpreter."""
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from training.export.arena import ArenaPlan, blocks_of, greedy_plan, plan_arena
+from training.export.graph import Graph, read_graph
+from training.litert import arena_bytes
+
+PLAIN, OVERLAP = "plain", "overlap"  # kinds of plans
+RANDOM_INPUTS = 1000  # on which a file must compute the same, beside the test split
+RESTS = (
+    "outputs lie over inputs as the reference kernels of TensorFlow Lite Micro allow; optimised "
+    "kernels (CMSIS-NN, ESP-NN) may read ahead: check its outputs on the device"
+)
 METADATA = "OfflineMemoryAllocation"
 VERSION, SUBGRAPHS = 1, 1
 BUFFER_ALIGNMENT = 16  # of the data in a file
@@ -28,6 +39,106 @@ for image in np.load(inputs):
     results.append(interpreter.get_output(0)[0])
 np.save(outputs, np.stack(results))
 """
+
+
+@dataclass(frozen=True)
+class ArenaUse:
+    """How a file uses the arena.
+
+    Attributes:
+        plan: "plain" where the runtime places tensors, "overlap" where the file does.
+        refused: Why it does not, though it should; else empty.
+        rests_on: What an overlapping plan rests on; empty for a plain one.
+        plain_bytes: Bytes of the arena where the runtime places tensors; None if unknown.
+        is_least: Whether no plan of this kind can be smaller.
+        operators: Names, in running order.
+        tensors: Of each tensor "name", "shape", "bytes", "first" and "last" operator, and its
+            first byte: "plain", as the runtime places it, and "overlap", None if it is not used.
+    """
+
+    plan: str
+    refused: str
+    rests_on: str
+    plain_bytes: int | None
+    is_least: bool
+    operators: Sequence[str]
+    tensors: Sequence[Mapping[str, Any]]
+
+
+def plain_use(content: bytes) -> ArenaUse:
+    """Returns how a file uses the arena where it places nothing itself.
+
+    A file of several subgraphs has no tensors here.
+    """
+    try:
+        graph = read_graph(content)
+    except ValueError:
+        return ArenaUse(PLAIN, "", "", arena_bytes(content), False, [], [])
+    plan = greedy_plan(blocks_of(graph, overlap=False))
+    return ArenaUse(
+        plan=PLAIN,
+        refused="",
+        rests_on="",
+        plain_bytes=arena_bytes(content),
+        is_least=plan.is_least,
+        operators=[operator.name for operator in graph.operators],
+        tensors=_rows(graph, plan, None),
+    )
+
+
+def overlapping(content: bytes, images: np.ndarray, *, seed: int = 0) -> tuple[bytes, ArenaUse]:
+    """Lets a file's outputs lie over inputs that nothing reads any more.
+
+    Args:
+        content: An INT8 LiteRT file.
+        images: Inputs on which it must compute the same, (images, height, width, channels),
+            int8; `RANDOM_INPUTS` random ones are added.
+        seed: Of these. Defaults to 0.
+
+    Returns:
+        The file, and how it uses the arena. It is the given file if TensorFlow Lite Micro's
+        interpreter does not compute the same bytes with both, or is not installed.
+    """
+    plain = plain_use(content)
+    rng = np.random.default_rng(seed)
+    random = rng.integers(-128, 128, (RANDOM_INPUTS, *images.shape[1:])).astype(np.int8)
+    try:
+        graph = read_graph(content)
+        plan = plan_arena(blocks_of(graph))
+        planned = with_offsets(content, plan.offsets, graph.count)
+        refused = _difference(content, planned, np.concatenate([images, random]))
+    except ValueError as error:
+        refused = str(error)
+    if refused:
+        return content, replace(plain, refused=refused)
+    rows = _rows(graph, greedy_plan(blocks_of(graph, overlap=False)), plan)
+    return planned, replace(
+        plain, plan=OVERLAP, rests_on=RESTS, is_least=plan.is_least, tensors=rows
+    )
+
+
+def _difference(content: bytes, planned: bytes, inputs: np.ndarray) -> str:
+    """Returns how two files differ in what they compute; empty if they do not."""
+    outputs = [run_on_micro(each, inputs) for each in (content, planned)]
+    same = [np.array_equal(*pair) for pair in zip(*outputs, strict=True)]
+    if all(same):
+        return ""
+    return f"{same.count(False):,} of {len(same):,} inputs give other outputs with it"
+
+
+def _rows(graph: Graph, plain: ArenaPlan, overlap: ArenaPlan | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tensor.name,
+            "shape": list(tensor.shape),
+            "bytes": tensor.size,
+            "first": tensor.first,
+            "last": tensor.last,
+            PLAIN: plain.offsets[tensor.number],
+            OVERLAP: None if overlap is None else overlap.offsets[tensor.number],
+        }
+        for tensor in graph.tensors
+    ]
 
 
 def with_offsets(content: bytes, offsets: Mapping[int, int], count: int) -> bytes:
@@ -85,7 +196,7 @@ def offsets_of(content: bytes) -> list[int] | None:
     for entry in model.metadata or []:
         if (entry.name or b"").decode() == METADATA:
             data = np.asarray(model.buffers[entry.buffer].data, np.uint8)
-            return data.tobytes() and data.view("<i4")[3:].tolist()
+            return [int(offset) for offset in np.frombuffer(data.tobytes(), "<i4")[3:]]
     return None
 
 
@@ -108,6 +219,8 @@ def run_on_micro(content: bytes, images: np.ndarray) -> np.ndarray:
         np.save(paths[1], images)
         command = [sys.executable, "-c", RUN, *map(str, paths)]
         result = subprocess.run(command, capture_output=True, text=True)
+        if "No module named 'tflite_micro'" in result.stderr:
+            raise ValueError("to check it needs tflite-micro: pip install --pre tflite-micro")
         if result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
             raise ValueError(f"TensorFlow Lite Micro cannot run the file: {lines[-1]}")
