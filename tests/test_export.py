@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from models import BU_Net, Nano_U
+from monitoring.records.files import read_values
+from train import main as train_main
 from train import train
 from training.data import scale
-from training.export import export, summary
+from training.export import export, offline_plan, summary
 from training.export.__main__ import main
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
@@ -182,3 +184,33 @@ def test_half_precision_is_exported_as_float32_would_be(rng, build):
     single = build((24, 32, 3), (4, 8), 8)
     single.set_weights(model.get_weights())
     assert content == convert(single, images)
+
+
+def test_an_overlapping_plan_is_asked_for_on_the_command_line(trained, monkeypatch, capsys):
+    pytest.importorskip("tflite_micro")
+    monkeypatch.setattr(offline_plan, "RANDOM_INPUTS", 10)
+    folder = trained[0]
+    assert main([str(folder), "--arena-plan", "overlap", "--header"]) == 0
+    printed = capsys.readouterr().out
+    exported = read_values(folder / "export.json")
+    arena = exported["arena"]
+    assert (arena["plan"], arena["refused"]) == ("overlap", "")
+    assert exported["arena_bytes"] < arena["plain_bytes"]
+    assert f"overlapping plan, {arena['plain_bytes']:,} bytes without: outputs lie" in printed
+    assert (
+        "// Memory: outputs lie over inputs as the reference kernels"
+        in (folder / "model_int8.h").read_text()
+    )
+    content = (folder / "model_int8.tflite").read_bytes()
+    assert offline_plan.offsets_of(content) is not None
+    assert exported["file_bytes"] == len(content)
+    monkeypatch.setattr(offline_plan, "RUN", "raise SystemExit('no room')")
+    assert main([str(folder), "--arena-plan", "overlap"]) == 3
+    assert "NO OVERLAPPING PLAN: TensorFlow Lite Micro cannot run" in capsys.readouterr().out
+    assert offline_plan.offsets_of((folder / "model_int8.tflite").read_bytes()) is None
+    assert not (folder / "model_int8.h").exists()
+
+
+def test_an_overlapping_plan_needs_an_export(capsys):
+    assert train_main(["--model", "nano_u", "--arena-plan", "overlap"]) == 2
+    assert "--arena-plan need --export int8" in capsys.readouterr().err

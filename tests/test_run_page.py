@@ -222,3 +222,25 @@ def test_a_missing_package_is_one_line_that_names_it(tmp_path, module, message):
     result = run_without(module, "report", tmp_path)
     assert result.returncode == 2
     assert result.stderr == f"python -m monitoring report: error: {message}\n"
+
+
+def test_the_memory_of_an_int8_file_is_drawn(tmp_path):
+    write_run(tmp_path)
+    file = tmp_path / "export.json"
+    exported = json.loads(file.read_text())
+    assert "Memory on the device" not in fresh(tmp_path)  # of an older version
+    tensor = {"name": "<image>", "shape": [1, 8], "bytes": 8, "first": 0, "last": 0, "plain": 16}
+    tensors = [{**tensor, "overlap": 0}, {**tensor, "name": "out", "plain": 0, "overlap": 0}]
+    arena = {"plan": "overlap", "refused": "", "rests_on": "kernels that read first"}
+    arena |= {"plain_bytes": 2000, "operators": ["ADD"], "tensors": tensors}
+    file.write_text(json.dumps(exported | {"arena": arena, "arena_bytes": 1000}))
+    page = fresh(tmp_path)
+    assert "works in 1,000 bytes" in page and "places tensors itself, in 2,000." in page
+    assert "rests on the reference kernels: kernels that read first." in page
+    assert "at operator 1, ADD:" in page and "&lt;image&gt; (1 x 8, 8 bytes), out" in page
+    assert page.count("Where each tensor lies while the network runs") == 2
+    plain = arena | {"plan": "plain", "rests_on": "", "refused": "outputs differ"}
+    file.write_text(json.dumps(exported | {"arena": plain, "arena_bytes": None}))
+    page = fresh(tmp_path)
+    assert "No overlapping plan: outputs differ." in page and "works in" not in page
+    assert page.count("Where each tensor lies while the network runs") == 1
