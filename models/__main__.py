@@ -29,6 +29,20 @@ def numbers(text: str) -> tuple[int, ...]:
         ) from None
 
 
+def stages(text: str) -> tuple[int | tuple[int, ...], ...]:
+    """Parses the widths of stages: "4,8,16", or with a width for each block "4:6,8,16"."""
+    found = [numbers(part.replace(":", ",")) for part in text.split(",")]
+    return tuple(part[0] if len(part) == 1 else part for part in found)
+
+
+def stage(text: str) -> int | tuple[int, ...]:
+    """Parses the width of one stage: "16", or with a width for each block "8:16"."""
+    found = stages(text)
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"expected one width, or 8:16. Received: {text!r}")
+    return found[0]
+
+
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's options."""
     options = Parser(
@@ -36,8 +50,25 @@ def parser() -> argparse.ArgumentParser:
         description="Print what a network of the zoo costs on a device.",
     )
     options.add_argument("model", help="nano_u or bu_net")
-    options.add_argument("--filters", type=numbers, metavar="N,N,...", help="encoder widths")
-    options.add_argument("--bottleneck", type=int, metavar="N", help="its width")
+    options.add_argument(
+        "--filters",
+        type=stages,
+        metavar="N,N,...",
+        help="encoder widths; with one for each block of a stage: 4:6,8,16",
+    )
+    options.add_argument("--bottleneck", type=stage, metavar="N", help="its width")
+    options.add_argument(
+        "--decoder-filters",
+        type=stages,
+        metavar="N,N,...",
+        help="decoder widths, the deepest stage first (default: those of the encoder)",
+    )
+    options.add_argument(
+        "--late-upsampling",
+        action="store_true",
+        default=None,
+        help="a decoder stage's first block runs before its upsampling",
+    )
     options.add_argument(
         "--input-size", type=numbers, default=(60, 80), metavar="H,W", help="default: 60,80"
     )
@@ -52,8 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.model not in MODELS:
             raise ValueError(f"Unknown model '{args.model}'. Known: {', '.join(MODELS)}.")
-        widths = {"filters": args.filters, "bottleneck": args.bottleneck}
-        options = {name: value for name, value in widths.items() if value is not None}
+        given = {
+            "filters": args.filters,
+            "bottleneck": args.bottleneck,
+            "decoder_filters": args.decoder_filters,
+            "late_upsampling": args.late_upsampling,
+        }
+        options = {name: value for name, value in given.items() if value is not None}
         model = MODELS[args.model]((*args.input_size, 3), **options)
         cost = model_cost(model)
     except ValueError as error:

@@ -1,8 +1,11 @@
 """The building blocks of both networks: separable stages and nearest upsampling."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from keras import KerasTensor, layers
+
+StageWidth = int | Sequence[int]  # channels of all blocks of a stage, or of each
 
 # With Keras' default of 0.99 the inference statistics lag far behind the weights in training
 # runs of a few hundred steps.
@@ -33,9 +36,11 @@ def separable_block(x: KerasTensor, width: int, *, middle_relu: bool, name: str)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def stage(x: KerasTensor, width: int, *, blocks: int, middle_relu: bool, name: str) -> KerasTensor:
-    """Adds `blocks` separable blocks of equal width, named `name`_1, `name`_2, ..."""
-    for index in range(1, blocks + 1):
+def stage(
+    x: KerasTensor, widths: Sequence[int], *, middle_relu: bool, name: str, first: int = 1
+) -> KerasTensor:
+    """Adds a separable block of each width, named `name`_1, `name`_2, ..., from `first` on."""
+    for index, width in enumerate(widths, start=first):
         x = separable_block(x, width, middle_relu=middle_relu, name=f"{name}_{index}")
     return x
 
@@ -49,21 +54,63 @@ def upsample(x: KerasTensor, size: tuple[int, int], *, name: str) -> KerasTensor
     return layers.UpSampling2D(size, interpolation="nearest", name=name)(x)
 
 
-def check_widths(filters: Sequence[int], bottleneck: int) -> tuple[int, ...]:
-    """Returns `filters` as a tuple.
+class Widths(NamedTuple):
+    """Channels of every block.
+
+    Attributes:
+        encoder: For each stage, its blocks' channels.
+        bottleneck: The bottleneck's.
+        decoder: For each stage in running order, its blocks'.
+    """
+
+    encoder: tuple[tuple[int, ...], ...]
+    bottleneck: tuple[int, ...]
+    decoder: tuple[tuple[int, ...], ...]
+
+
+def check_widths(
+    filters: Sequence[StageWidth],
+    bottleneck: StageWidth,
+    decoder_filters: Sequence[StageWidth] | None,
+    *,
+    blocks: int,
+) -> Widths:
+    """Returns the channels of every block.
+
+    Args:
+        filters: Of each encoder stage, one width or one per block.
+        bottleneck: One width or one per block.
+        decoder_filters: Of each decoder stage in running order, the deepest first. None:
+            `filters` reversed.
+        blocks: Blocks of a stage.
 
     Raises:
-        ValueError: A width is not a positive integer, or there is no stage.
+        ValueError: A width is not a positive integer, there is no stage, or there are not as many
+            decoder stages as encoder stages, or not as many widths as blocks.
     """
-    widths = tuple(filters)
-    for value in (*widths, bottleneck):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                "Widths must be positive integers. "
-                f"Received: filters={filters}, bottleneck={bottleneck}"
-            )
-    if not widths:
+    received = f"Received: filters={filters}, bottleneck={bottleneck}"
+    if decoder_filters is not None:
+        received += f", decoder_filters={decoder_filters}"
+    encoder = [_blocks(width, blocks, received) for width in filters]
+    if not encoder:
         raise ValueError("Expected at least one encoder stage. Received: filters=()")
+    decoder = encoder[::-1]
+    if decoder_filters is not None:
+        decoder = [_blocks(width, blocks, received) for width in decoder_filters]
+    if len(decoder) != len(encoder):
+        raise ValueError(f"Expected as many decoder stages as encoder stages. {received}")
+    return Widths(tuple(encoder), _blocks(bottleneck, blocks, received), tuple(decoder))
+
+
+def _blocks(width: StageWidth, blocks: int, received: str) -> tuple[int, ...]:
+    """Returns the widths of a stage's blocks."""
+    widths = tuple(width) if isinstance(width, Sequence) else (width,) * blocks
+    if any(isinstance(each, bool) or not isinstance(each, int) or each < 1 for each in widths):
+        raise ValueError(f"Widths must be positive integers. {received}")
+    if len(widths) != blocks:
+        raise ValueError(
+            f"Expected one width per stage, or one for each of its {blocks} blocks. {received}"
+        )
     return widths
 
 

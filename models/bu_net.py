@@ -5,15 +5,19 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers
 
-from .blocks import check_input_shape, check_widths, stage, upsample
+from .blocks import StageWidth, check_input_shape, check_widths, stage, upsample
 from .probes import add_probe, probe_groups
+
+BLOCKS = 3  # of a stage
 
 
 def BU_Net(
     input_shape: Sequence[int] = (60, 80, 3),
-    filters: Sequence[int] = (32, 64, 128),
-    bottleneck: int = 128,
+    filters: Sequence[StageWidth] = (32, 64, 128),
+    bottleneck: StageWidth = 128,
     *,
+    decoder_filters: Sequence[StageWidth] | None = None,
+    late_upsampling: bool = False,
     enable_probes: bool | Sequence[str] = False,
     name: str = "bu_net",
 ) -> keras.Model:
@@ -26,9 +30,15 @@ def BU_Net(
 
     Args:
         input_shape: Height and width in pixels, and colour channels.
-        filters: Channels of each encoder stage; the decoder mirrors them.
-            Defaults to (32, 64, 128).
-        bottleneck: Channels between encoder and decoder. Defaults to 128.
+        filters: Channels of each encoder stage: one width for all of its three blocks, or one
+            for each. Defaults to (32, 64, 128).
+        bottleneck: Channels between encoder and decoder, likewise. Defaults to 128.
+        decoder_filters: Channels of each decoder stage in running order, the deepest first,
+            likewise. Defaults to None: `filters` reversed.
+        late_upsampling: Whether the first block of a decoder stage runs before its upsampling,
+            on the deeper level alone; the skip joins after it. There are as many parameters, in
+            other shapes.
+            Defaults to False.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". An encoder probe sits before the skip
             forks off. Defaults to False.
@@ -48,27 +58,31 @@ def BU_Net(
         Ronneberger, Fischer, Brox 2015, U-Net, https://arxiv.org/abs/1505.04597, with the
         separable stages of Pizzolato, Pasti, Bellotto 2026.
     """
-    widths, shape = check_widths(filters, bottleneck), check_input_shape(input_shape)
+    shape = check_input_shape(input_shape)
+    widths = check_widths(filters, bottleneck, decoder_filters, blocks=BLOCKS)
     groups = probe_groups(enable_probes)
 
     inputs = x = keras.Input(shape, name="image")
     skips = []
-    for index, width in enumerate(widths, start=1):
-        x = stage(x, width, blocks=3, middle_relu=False, name=f"encoder_{index}")
+    for index, blocks in enumerate(widths.encoder, start=1):
+        x = stage(x, blocks, middle_relu=False, name=f"encoder_{index}")
         x = add_probe(x, f"encoder_{index}", groups)
         skips.append(x)
         x = layers.MaxPooling2D(2, padding="same", name=f"encoder_{index}_pool")(x)
 
-    x = stage(x, bottleneck, blocks=3, middle_relu=False, name="bottleneck")
+    x = stage(x, widths.bottleneck, middle_relu=False, name="bottleneck")
     x = add_probe(x, "bottleneck", groups)
 
-    mirrored = zip(reversed(widths), reversed(skips), strict=True)
-    for index, (width, skip) in enumerate(mirrored, start=1):
-        x = upsample(x, (2, 2), name=f"decoder_{index}_upsample")
-        x = _crop(x, skip, name=f"decoder_{index}_crop")
-        x = layers.Concatenate(name=f"decoder_{index}_concatenate")([skip, x])
-        x = stage(x, width, blocks=3, middle_relu=False, name=f"decoder_{index}")
-        x = add_probe(x, f"decoder_{index}", groups)
+    early = 1 if late_upsampling else 0  # blocks before the upsampling
+    mirrored = zip(widths.decoder, reversed(skips), strict=True)
+    for index, (blocks, skip) in enumerate(mirrored, start=1):
+        part = f"decoder_{index}"
+        x = stage(x, blocks[:early], middle_relu=False, name=part)
+        x = upsample(x, (2, 2), name=f"{part}_upsample")
+        x = _crop(x, skip, name=f"{part}_crop")
+        x = layers.Concatenate(name=f"{part}_concatenate")([skip, x])
+        x = stage(x, blocks[early:], middle_relu=False, name=part, first=1 + early)
+        x = add_probe(x, part, groups)
 
     return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
 

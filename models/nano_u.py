@@ -5,15 +5,19 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from .blocks import check_input_shape, check_widths, stage, upsample
+from .blocks import StageWidth, check_input_shape, check_widths, stage, upsample
 from .probes import add_probe, probe_groups
+
+BLOCKS = 2  # of a stage
 
 
 def Nano_U(
     input_shape: Sequence[int] = (60, 80, 3),
-    filters: Sequence[int] = (4, 8, 16),
-    bottleneck: int = 16,
+    filters: Sequence[StageWidth] = (4, 8, 16),
+    bottleneck: StageWidth = 16,
     *,
+    decoder_filters: Sequence[StageWidth] | None = None,
+    late_upsampling: bool = False,
     enable_probes: bool | Sequence[str] = False,
     name: str = "nano_u",
 ) -> keras.Model:
@@ -25,9 +29,14 @@ def Nano_U(
 
     Args:
         input_shape: Height and width in pixels, and colour channels.
-        filters: Channels of each encoder stage; the decoder mirrors them.
-            Defaults to (4, 8, 16).
-        bottleneck: Channels between encoder and decoder. Defaults to 16.
+        filters: Channels of each encoder stage: one width for all of its two blocks, or one
+            for each. Defaults to (4, 8, 16).
+        bottleneck: Channels between encoder and decoder, likewise. Defaults to 16.
+        decoder_filters: Channels of each decoder stage in running order, the deepest first,
+            likewise. Defaults to None: `filters` reversed.
+        late_upsampling: Whether the first block of a decoder stage runs before its upsampling, at
+            a quarter of the pixels or fewer. No shape of a weight changes.
+            Defaults to False.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". Probes are named probe_encoder_1 and so
             on, probe_bottleneck, probe_decoder_1 and so on, and change no output.
@@ -48,23 +57,27 @@ def Nano_U(
         Pizzolato, Pasti, Bellotto 2026, Nano-U: Efficient Terrain Segmentation for Tiny
         Robot Navigation.
     """
-    widths, shape = check_widths(filters, bottleneck), check_input_shape(input_shape)
-    groups, factors = probe_groups(enable_probes), _pooling_factors(shape, len(widths))
+    shape = check_input_shape(input_shape)
+    widths = check_widths(filters, bottleneck, decoder_filters, blocks=BLOCKS)
+    groups, factors = probe_groups(enable_probes), _pooling_factors(shape, len(widths.encoder))
 
     inputs = x = keras.Input(shape, name="image")
-    for index, (width, factor) in enumerate(zip(widths, factors, strict=True), start=1):
-        x = stage(x, width, blocks=2, middle_relu=True, name=f"encoder_{index}")
+    for index, (blocks, factor) in enumerate(zip(widths.encoder, factors, strict=True), start=1):
+        x = stage(x, blocks, middle_relu=True, name=f"encoder_{index}")
         x = add_probe(x, f"encoder_{index}", groups)
         x = layers.MaxPooling2D(factor, name=f"encoder_{index}_pool")(x)
 
-    x = stage(x, bottleneck, blocks=2, middle_relu=True, name="bottleneck")
+    x = stage(x, widths.bottleneck, middle_relu=True, name="bottleneck")
     x = add_probe(x, "bottleneck", groups)
 
-    mirrored = zip(reversed(widths), reversed(factors), strict=True)
-    for index, (width, factor) in enumerate(mirrored, start=1):
-        x = upsample(x, factor, name=f"decoder_{index}_upsample")
-        x = stage(x, width, blocks=2, middle_relu=True, name=f"decoder_{index}")
-        x = add_probe(x, f"decoder_{index}", groups)
+    early = 1 if late_upsampling else 0  # blocks before the upsampling
+    mirrored = zip(widths.decoder, reversed(factors), strict=True)
+    for index, (blocks, factor) in enumerate(mirrored, start=1):
+        part = f"decoder_{index}"
+        x = stage(x, blocks[:early], middle_relu=True, name=part)
+        x = upsample(x, factor, name=f"{part}_upsample")
+        x = stage(x, blocks[early:], middle_relu=True, name=part, first=1 + early)
+        x = add_probe(x, part, groups)
 
     return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -240,7 +241,15 @@ def squares(rng, count):
     return np.kron(rng.integers(-128, 128, (count, 3, 4, 3)), np.ones((1, 8, 8, 1))).astype(np.int8)
 
 
-@pytest.fixture(scope="module", params=[Nano_U, BU_Net], ids=["nano_u", "bu_net"])
+NETWORKS = {
+    "nano_u": Nano_U,
+    "bu_net": BU_Net,
+    "nano_u, late": partial(Nano_U, late_upsampling=True),
+    "bu_net, late": partial(BU_Net, late_upsampling=True),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request):
     rng = np.random.default_rng(0)
     return converted(request.param, rng), squares(rng, 6)

@@ -151,6 +151,13 @@ def test_the_card(capsys):
     said = capsys.readouterr().out
     assert "nano_u at 60x80, filters (4, 8, 16)" in said
     assert "4,212  (3,638 trainable)" in said and "2,399,200" in said
+    assert (
+        main(["nano_u", "--filters", "4:6,8,16", "--bottleneck", "9:3", "--late-upsampling"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "filters ((4, 6), 8, 16), bottleneck (9, 3), late_upsampling True" in said
+    assert main(["nano_u", "--decoder-filters", "16,8,4"]) == 0
+    assert "4,212  (3,638 trainable)" in capsys.readouterr().out
     assert main(["bu_net", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["macs"] == 125_279_040
@@ -175,3 +182,6 @@ def test_a_number_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["nano_u", "--filters", "4,x"])
     assert "expected whole numbers" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["nano_u", "--bottleneck", "8,4"])
+    assert "expected one width, or 8:16. Received: '8,4'" in capsys.readouterr().err

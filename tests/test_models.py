@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from models import MODELS, BU_Net, Nano_U, Probe, probe_names, side_model
+from models.cost import model_cost
 
 GROUPS = ("encoder", "bottleneck", "decoder")
 SETTINGS = [
@@ -101,6 +102,11 @@ def test_bu_net_takes_any_size(size):
         ({"filters": (4, 0)}, "positive integers"),
         ({"filters": ()}, "at least one encoder stage"),
         ({"bottleneck": 1.5}, "positive integers"),
+        ({"filters": ((4, 4, 4, 4), 8)}, "one for each of its . blocks. Received: filters="),
+        ({"filters": (4, (8, 0))}, "positive integers"),
+        ({"filters": "48"}, "positive integers"),
+        ({"bottleneck": ()}, "one width per stage, or one for each"),
+        ({"decoder_filters": (4, 8)}, "as many decoder stages as encoder stages. .*decoder_filt"),
         ({"input_shape": (60, 80)}, "height, width, channels"),
         ({"input_shape": (None, 80, 3)}, "height, width, channels"),
         ({"enable_probes": ["encodr"]}, "encoder, bottleneck, decoder"),
@@ -111,6 +117,54 @@ def test_bu_net_takes_any_size(size):
 def test_impossible_arguments(model, arguments, says):
     with pytest.raises(ValueError, match=says):
         model(**arguments)
+
+
+def shapes(model):
+    """Returns {layer: shapes of its weights}."""
+    return {layer.name: [w.shape for w in layer.weights] for layer in model.layers}
+
+
+@pytest.mark.parametrize(
+    ("build_it", "parameters", "macs", "peak"),
+    [
+        (Nano_U, 4212, 1_680_000, 38_400),
+        (lambda **o: Nano_U(filters=(8, 16, 32), bottleneck=32, **o), 11_904, 4_536_000, 76_800),
+        (lambda **o: Nano_U(filters=(4, 4, 8), bottleneck=8, **o), 1844, 1_108_800, 38_400),
+        (BU_Net, 225_576, 103_565_120, 614_400),
+    ],
+    ids=["nano_u", "nano_u 8", "nano_u 4", "bu_net"],
+)
+def test_late_upsampling_takes_less_and_has_as_many_parameters(build_it, parameters, macs, peak):
+    early, late = build_it(), build_it(late_upsampling=True, enable_probes=GROUPS)
+    cost = model_cost(late)
+    assert early.count_params() == late.count_params() == parameters
+    assert (cost.macs, cost.peak_activation_bytes) == (macs, peak)
+    assert late.output_shape == early.output_shape
+    assert probe_names(late) == probe_names(build_it(enable_probes=GROUPS))
+    names = [layer.name for layer in late.layers]
+    for stage in (1, 2, 3):
+        order = [f"decoder_{stage}_{part}" for part in ("1_relu", "upsample", "2_depthwise")]
+        assert sorted(order, key=names.index) == order
+    same = {name: s for name, s in shapes(early).items() if s}
+    other = {name: s for name, s in shapes(late).items() if s}
+    assert (same == other) == (early.name == "nano_u")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_block_has_its_width(name):
+    blocks = 2 if name == "nano_u" else 3
+    widths = [tuple(range(first, first + blocks)) for first in (2, 5, 8, 11, 14)]
+    model = MODELS[name](
+        SIZE, filters=widths[:2], bottleneck=widths[2], decoder_filters=[widths[3], 7]
+    )
+    expected = dict(zip(("encoder_1", "encoder_2", "bottleneck"), widths, strict=False))
+    expected |= {"decoder_1": widths[3], "decoder_2": (7,) * blocks}
+    for part, each in expected.items():
+        found = [model.get_layer(f"{part}_{n}_pointwise").filters for n in range(1, blocks + 1)]
+        assert tuple(found) == each, part
+    plain = MODELS[name](SIZE, filters=(4, [6] * blocks), bottleneck=8, late_upsampling=False)
+    spelt = MODELS[name](SIZE, (4, 6), [8] * blocks, decoder_filters=(6, 4))
+    assert plain.to_json() == spelt.to_json()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -24,6 +24,7 @@ from training.data import scale
 from training.evaluate import evaluate
 from training.images import read_splits
 from training.narrowing import mask_loss
+from training.network import build, zoo_settings
 from training.run import prepare
 from training.run_folder import read_resumed
 
@@ -146,6 +147,17 @@ def test_each_group_is_listed_with_the_channels_that_stay(wide, narrowed, evalua
         assert small.get_layer(name).filters == group["after"] == len(group["kept"])
         assert sorted(set(group["kept"])) == group["kept"]
     assert any(group["after"] < group["before"] for group in groups.values())
+
+
+def test_the_found_widths_are_a_configuration(narrowed, evaluation):
+    small = load(narrowed[0] / "model.keras")
+    section = evaluation["cut"]["model"]
+    config = validate({"model": section | {"probes": ["encoder"]}}, source="narrowing.json")
+    fresh = build(config)
+    assert [w.shape for w in fresh.weights] == [w.shape for w in small.weights]
+    assert model_cost(fresh).macs == model_cost(small).macs
+    inputs = keras.Input((24, 32, 3))
+    assert zoo_settings(keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs))) is None
 
 
 def test_the_console_says_what_was_cut(narrowed, evaluation):

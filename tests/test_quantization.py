@@ -166,8 +166,9 @@ def test_folding_changes_nothing(rng):
 
 
 @pytest.mark.slow
-def test_its_file_needs_no_images_and_says_the_same(rng):
-    model = moved(small(enable_probes=True), rng)
+@pytest.mark.parametrize("late", [False, True])
+def test_its_file_needs_no_images_and_says_the_same(rng, late):
+    model = moved(small(enable_probes=True, late_upsampling=late), rng)
     images = rng.uniform(-1, 1, (8, 24, 32, 3)).astype("float32")
     content = convert(model)
     assert set(operators(content)) == {

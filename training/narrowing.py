@@ -22,7 +22,7 @@ from training.data import draw_pairs, scale
 from training.evaluate import evaluate, write_values
 from training.images import IGNORED, Split, Splits
 from training.model_files import load_model
-from training.network import Network
+from training.network import Network, zoo_settings
 from training.output_kind import LOGITS
 from training.parents import load_parent
 from training.rounds import ROUND_SCORES, by_round, joined_groups, round_folder, round_values
@@ -217,6 +217,7 @@ def _described(
         "measurements": narrowed.rounds,
         "before": before,
         "after": after,
+        "model": zoo_settings(narrowed.model),
         "groups": joined_groups([*(cut["groups"] for cut in earlier), groups]),
         "scores": scored,
     }

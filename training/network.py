@@ -1,7 +1,8 @@
 """The network that a configuration describes, and what is wrong with the configuration."""
 
 import importlib.util
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 
 import keras
 
@@ -9,7 +10,9 @@ from models import MODELS, probe_names, quantization_aware
 from monitoring.taps.watched import Watched
 from training.output_kind import LOGITS
 from training.parents import read_parent
-from training.settings import Config
+from training.settings import Config, ModelConfig
+
+PARTS = ("encoder", "bottleneck", "decoder")  # of a network of the zoo
 
 
 class Network(NamedTuple):
@@ -60,14 +63,59 @@ def build(config: Config) -> keras.Model:
     """
     settings = config.model
     check_model_name(settings.name)
-    widths: dict = {"filters": settings.filters, "bottleneck": settings.bottleneck}
     shape = (*settings.input_size, 3)
-    model = MODELS[settings.name](
-        shape,
-        enable_probes=settings.probes,
-        **{name: width for name, width in widths.items() if width is not None},
-    )
+    model = MODELS[settings.name](shape, enable_probes=settings.probes, **builder_options(settings))
     return quantization_aware(model) if config.training.quantization_aware else model
+
+
+def builder_options(settings: ModelConfig) -> dict[str, Any]:
+    """Returns what a builder takes beside the input's shape and probes; defaults are left out."""
+    names = ("filters", "bottleneck", "decoder_filters", "late_upsampling")
+    values = {name: getattr(settings, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
+    """Returns the section `model` of a configuration that builds a network of the same shapes.
+
+    Args:
+        model: A network, such as one of the zoo that was narrowed.
+
+    Returns:
+        Name, input size and widths; None if no builder of the zoo makes such a network.
+    """
+    widths: dict[str, list[int]] = {}
+    for layer in model.layers:
+        match = re.fullmatch(r"(encoder_\d+|bottleneck|decoder_\d+)_\d+_pointwise", layer.name)
+        if match:
+            widths.setdefault(match[1], []).append(layer.filters)
+    stages = {kind: [w for name, w in widths.items() if name.startswith(kind)] for kind in PARTS}
+    if not all(stages.values()) or len(model.input_shape) != 4:
+        return None
+    found: dict[str, Any] = {
+        "filters": stages["encoder"],
+        "bottleneck": stages["bottleneck"][0],
+        "decoder_filters": stages["decoder"],
+    }
+    for name, builder in MODELS.items():
+        for late in (False, True):
+            try:
+                candidate = builder(model.input_shape[1:], **found, late_upsampling=late)
+            except ValueError:
+                continue
+            if _shapes(candidate) == _shapes(model):
+                size = list(model.input_shape[1:3])
+                return {"name": name, "input_size": size, **found, "late_upsampling": late}
+    return None
+
+
+def _shapes(model: keras.Model) -> list[tuple[str, tuple[int, ...], list[tuple[int, ...]]]]:
+    """Returns name, output and weights of every layer that has some, in running order."""
+    return [
+        (layer.name, layer.output.shape, [weight.shape for weight in layer.weights])
+        for layer in model.layers
+        if layer.weights
+    ]
 
 
 def _check_parent(model: keras.Model, config: Config) -> None:

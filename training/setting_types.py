@@ -53,7 +53,9 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, _amount(1000), Field(ge=1)]
 Bytes = Annotated[int, _amount(1024), Field(ge=1)]
-Widths = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+Blocks = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
+StageWidth = Count | Blocks  # channels of all blocks of a stage, or of each
+Widths = Annotated[tuple[StageWidth, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[
     tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)

@@ -18,6 +18,7 @@ from training.setting_types import (
     Names,
     NotNegative,
     Positive,
+    StageWidth,
     Widths,
 )
 
@@ -29,12 +30,17 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The network; where `filters` or `bottleneck` is None, its builder's default is used."""
+    """The network; where a width is None, its builder's default is used.
+
+    Widths are those of a stage, or a list with one for each of its blocks.
+    """
 
     name: str = "nano_u"
     input_size: Annotated[tuple[Count, Count], Field(strict=False)] = (60, 80)
     filters: Widths | None = None
-    bottleneck: Count | None = None
+    bottleneck: StageWidth | None = None
+    decoder_filters: Widths | None = None
+    late_upsampling: bool = False
     probes: Names = ()
 
 

@@ -13,13 +13,14 @@ from monitoring.records.files import whole_file
 from monitoring.records.reading import RunFolder
 from monitoring.records.run_files import CONFIG
 from training.config import validate
+from training.network import builder_options
 from training.settings import Config
 
 
 def stages_of(run: RunFolder) -> "Stages | None":
     """Returns the network of a run; None if none of its probes stands for a width of the zoo.
 
-    A network that was narrowed has a width for each block, which no builder can express.
+    The configuration of a network that was narrowed does not hold its widths.
     """
     if not run.config:
         return None
@@ -47,16 +48,20 @@ class Stages:
         self._count = cache(self._build_and_count)
 
     def arguments(self, widths: Mapping[str, int]) -> dict[str, Any]:
-        """Returns the builder's `filters` and `bottleneck` at {probe: width}."""
+        """Returns the builder's `filters` and `bottleneck` at {probe: width}.
+
+        A probe ends its stage: where each block has a width, those before get at most that one.
+        """
         settings = self.config.model
         defaults = inspect.signature(MODELS[settings.name]).parameters
         filters = list(settings.filters or defaults["filters"].default)
         bottleneck = settings.bottleneck or defaults["bottleneck"].default
         for probe, width in widths.items():
             if probe == "probe_bottleneck":
-                bottleneck = width
+                bottleneck = _at_most(bottleneck, width)
             elif probe.startswith("probe_encoder_"):
-                filters[int(probe.rsplit("_", 1)[1]) - 1] = width
+                index = int(probe.rsplit("_", 1)[1]) - 1
+                filters[index] = _at_most(filters[index], width)
         return {"filters": tuple(filters), "bottleneck": bottleneck}
 
     def cost(self, widths: Mapping[str, int]) -> Cost:
@@ -64,11 +69,23 @@ class Stages:
         arguments = self.arguments(widths)
         return self._count(arguments["filters"], arguments["bottleneck"])
 
-    def _build_and_count(self, filters: tuple[int, ...], bottleneck: int) -> Cost:
+    def _build_and_count(self, filters: tuple[Any, ...], bottleneck: Any) -> Cost:
         settings = self.config.model
-        shape = (*settings.input_size, 3)
-        cost = model_cost(MODELS[settings.name](shape, filters, bottleneck))
+        options = builder_options(settings) | {"filters": filters, "bottleneck": bottleneck}
+        cost = model_cost(MODELS[settings.name]((*settings.input_size, 3), **options))
         return Cost(cost.parameters, cost.macs, cost.peak_activation_bytes)
+
+
+def _at_most(blocks: int | tuple[int, ...], width: int) -> int | tuple[int, ...]:
+    """Returns a stage's width, or its blocks', when the last one gets another width.
+
+    Example:
+        >>> _at_most(8, 6), _at_most((4, 8, 8), 6)
+        (6, (4, 6, 6))
+    """
+    if isinstance(blocks, int):
+        return width
+    return (*(min(each, width) for each in blocks[:-1]), width)
 
 
 def write_advised(path: Path, stages: Stages, widths: Mapping[str, int]) -> None:
