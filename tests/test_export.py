@@ -16,10 +16,10 @@ from train import train
 from training.data import scale
 from training.export import export, offline_plan, summary
 from training.export.__main__ import main
+from training.export.firmware import c_header
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
-    c_header,
     convert,
     operators,
     quantised,
@@ -90,6 +90,7 @@ def test_what_loses_too_much_is_refused_and_kept_apart(trained, tmp_path):
     assert found.file == "model_int8.refused.tflite"
     assert not (tmp_path / "model_int8.tflite").exists()
     assert not (tmp_path / "model_int8.h").exists()
+    assert not (tmp_path / "model_int8_quant_params.json").exists()
     found = export(model, splits, tmp_path, name="nano_u", tolerance=100, header=True)
     assert not found.refused and (tmp_path / "model_int8.h").exists()
     assert not (tmp_path / "model_int8.refused.tflite").exists()
@@ -214,3 +215,25 @@ def test_an_overlapping_plan_is_asked_for_on_the_command_line(trained, monkeypat
 def test_an_overlapping_plan_needs_an_export(capsys):
     assert train_main(["--model", "nano_u", "--arena-plan", "overlap"]) == 2
     assert "--arena-plan need --export int8" in capsys.readouterr().err
+
+
+def as_firmware_reads_it(text, section, field):
+    """Reads a number or a list as Nano-U's build script does, which searches for names."""
+    at = text.index(f'"{field}"', text.index(f'"{section}"'))
+    rest = text[text.index(":", at) + 1 :].lstrip()
+    if rest[0] == "[":
+        return [float(part) for part in rest[1 : rest.index("]")].split(",")]
+    return float(re.match(r"[^,}\n\]]*", rest)[0])
+
+
+def test_nano_us_own_firmware_finds_the_meaning_of_the_integers(trained):
+    folder, _ = trained
+    exported = read_values(folder / "export.json")
+    text = (folder / "model_int8_quant_params.json").read_text()
+    for section in ("input", "output"):
+        found = [as_firmware_reads_it(text, section, field) for field in ("scale", "zero_point")]
+        assert found == exported[section]
+    assert as_firmware_reads_it(text, "input", "shape") == [1, 60, 80, 3]
+    mean, std = (as_firmware_reads_it(text, "normalization", field) for field in ("mean", "std"))
+    pixels = np.arange(256, dtype=np.uint8)[:, None] * np.ones(3, np.uint8)
+    np.testing.assert_allclose((pixels / 255 - mean) / std, scale(pixels), atol=1e-6)

@@ -1,4 +1,4 @@
-"""INT8 LiteRT files: converted from a network, run, inspected, and written for C."""
+"""INT8 LiteRT files: converted from a network, run and inspected."""
 
 import re
 import subprocess
@@ -14,7 +14,6 @@ import numpy as np
 
 from models.quantization import folded, is_quantization_aware
 from monitoring.command_line import quiet_start
-from training.output_kind import LOGITS
 
 # Operators of MicroFlow, the runtime of the published Nano_U; a fused ReLU or ReLU6 is free.
 MICROCONTROLLER_OPERATORS = frozenset(
@@ -30,7 +29,6 @@ MICROCONTROLLER_OPERATORS = frozenset(
         "RESIZE_NEAREST_NEIGHBOR",
     }
 )
-BYTES_A_LINE = 12
 ARENA = """
 import sys
 from tflite_micro import runtime
@@ -143,49 +141,6 @@ def arena_bytes(content: bytes) -> int | None:
     result = subprocess.run([sys.executable, "-c", ARENA], input=content, capture_output=True)
     match = re.search(rb"Arena allocation total (\d+)", result.stdout + result.stderr)
     return int(match.group(1)) if match and result.returncode == 0 else None
-
-
-def c_header(
-    content: bytes,
-    name: str,
-    incoming: Quantisation,
-    outgoing: Quantisation,
-    *,
-    outputs: str = LOGITS,
-    note: str = "",
-) -> str:
-    """Returns a C header with a file's bytes and the meaning of its integers.
-
-    Args:
-        content: The LiteRT file's bytes.
-        name: Prefix of the header's identifiers.
-        incoming: Quantisation of the input.
-        outgoing: Quantisation of the output.
-        outputs: What the network puts out, "logits" or "probabilities". Defaults to "logits".
-        note: Anything else to know about the file. Defaults to "": nothing.
-    """
-    lines = [
-        ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
-        for at in range(0, len(content), BYTES_A_LINE)
-    ]
-    body = ",\n  ".join(lines)
-    remark = f"// Memory: {note}.\n" if note else ""
-    meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
-    return f"""\
-// {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
-// Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
-{remark}#pragma once
-
-#define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
-#define {name.upper()}_INPUT_ZERO_POINT ({incoming.zero_point})
-#define {name.upper()}_OUTPUT_SCALE {outgoing.scale!r}f
-#define {name.upper()}_OUTPUT_ZERO_POINT ({outgoing.zero_point})
-
-static const unsigned int {name}_len = {len(content)};
-__attribute__((aligned(16))) static const unsigned char {name}[] = {{
-  {body}
-}};
-"""
 
 
 def interpreter_of(content: bytes):

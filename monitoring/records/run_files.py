@@ -37,6 +37,7 @@ EXPORT = "export.json"
 INT8 = "model_int8.tflite"
 INT8_REFUSED = "model_int8.refused.tflite"
 INT8_HEADER = "model_int8.h"
+INT8_PARAMS = "model_int8_quant_params.json"
 PIPELINE = "pipeline.json"
 PIPELINE_SETTINGS = "pipeline.yaml"
 
@@ -47,7 +48,7 @@ CUT = (NARROWING, NARROWED)  # what a training begins with; one that starts over
 BEFORE_CHECKPOINT = (COST, HISTORY, MONITOR_CSV, MONITOR_JSONL, TENSORBOARD, ARRAYS, WINDOW)
 NAMES = (
     *(CONFIG, *CUT, *BEFORE_CHECKPOINT, CHECKPOINT, TEACHER, MODEL, EVALUATION, PREDICTIONS),
-    *(REPORT, ADVICE, ADVISED, ANALYSIS, EXPORT, INT8, INT8_REFUSED, INT8_HEADER),
+    *(REPORT, ADVICE, ADVISED, ANALYSIS, EXPORT, INT8, INT8_REFUSED, INT8_HEADER, INT8_PARAMS),
     *(PIPELINE, PIPELINE_SETTINGS),
 )
 # {sub-folder of a run: what the names of our files in it match}

@@ -14,6 +14,7 @@ from monitoring.records.run_files import (
     EXPORT,
     INT8,
     INT8_HEADER,
+    INT8_PARAMS,
     INT8_REFUSED,
     MARKER,
     is_marked,
@@ -23,13 +24,13 @@ from monitoring.records.run_files import (
 )
 from training.data import draw_images, scale
 from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
+from training.export.firmware import c_header, quant_params
 from training.export.offline_plan import OVERLAP, PLAIN, ArenaUse, overlapping, plain_use
 from training.images import Split, Splits
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
     arena_bytes,
-    c_header,
     convert,
     interpreter_of,
     operators,
@@ -147,9 +148,13 @@ def export(
         exported = replace(
             exported, arena=arena, arena_bytes=arena_bytes(content), file_bytes=len(content)
         )
-    _remove_stale(folder, INT8 if exported.refused else INT8_REFUSED, INT8_HEADER)
+    stale = (INT8, INT8_PARAMS) if exported.refused else (INT8_REFUSED,)
+    _remove_stale(folder, *stale, INT8_HEADER)
     with whole_file(folder / exported.file) as draft:
         draft.write_bytes(content)
+    if not exported.refused:
+        shape = (1, *model.input_shape[1:])
+        write_values(folder / INT8_PARAMS, quant_params(exported.input, exported.output, shape))
     if header and not exported.refused:
         steps = exported.input, exported.output
         note = exported.arena.rests_on

@@ -1,0 +1,76 @@
+"""What firmware is built with: an INT8 file as a C header, and the meaning of its integers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.litert import Quantisation
+from training.output_kind import LOGITS
+
+BYTES_A_LINE = 12
+
+
+def c_header(
+    content: bytes,
+    name: str,
+    incoming: Quantisation,
+    outgoing: Quantisation,
+    *,
+    outputs: str = LOGITS,
+    note: str = "",
+) -> str:
+    """Returns a C header with a file's bytes and the meaning of its integers.
+
+    Args:
+        content: The LiteRT file's bytes.
+        name: Prefix of the header's identifiers.
+        incoming: Quantisation of the input.
+        outgoing: Quantisation of the output.
+        outputs: What the network puts out, "logits" or "probabilities". Defaults to "logits".
+        note: Anything else to know about the file. Defaults to "": nothing.
+    """
+    lines = [
+        ", ".join(f"0x{byte:02x}" for byte in content[at : at + BYTES_A_LINE])
+        for at in range(0, len(content), BYTES_A_LINE)
+    ]
+    body = ",\n  ".join(lines)
+    remark = f"// Memory: {note}.\n" if note else ""
+    meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
+    return f"""\
+// {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
+// Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
+{remark}#pragma once
+
+#define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
+#define {name.upper()}_INPUT_ZERO_POINT ({incoming.zero_point})
+#define {name.upper()}_OUTPUT_SCALE {outgoing.scale!r}f
+#define {name.upper()}_OUTPUT_ZERO_POINT ({outgoing.zero_point})
+
+static const unsigned int {name}_len = {len(content)};
+__attribute__((aligned(16))) static const unsigned char {name}[] = {{
+  {body}
+}};
+"""
+
+
+def quant_params(
+    incoming: Quantisation, outgoing: Quantisation, shape: Sequence[int]
+) -> dict[str, Any]:
+    """Returns what Nano-U's own firmware is built with: <model>_quant_params.json.
+
+    Args:
+        incoming: Quantisation of the input.
+        outgoing: Quantisation of the output.
+        shape: The input's, (1, height, width, 3).
+
+    Returns:
+        Scale and zero point of "input" and "output", the input's "shape", and "normalization":
+        a pixel becomes (pixel / 255 - mean) / std.
+
+    Reference:
+        firmware/build.rs of https://github.com/federico-pizz/Nano-U
+    """
+    return {
+        "input": {**incoming._asdict(), "shape": list(shape)},
+        "output": outgoing._asdict(),
+        "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
+    }
