@@ -114,7 +114,8 @@ def card(
         f"  multiply-adds          {cost.macs:>13,}  per image",
         f"  weights in INT8        {cost.weight_bytes:>13,}  bytes, batch norm folded",
         f"  activations at their peak {cost.peak_activation_bytes:>10,}  bytes in INT8, "
-        f"at {cost.peak_layer}",
+        f"at {cost.peak_layer}:",
+        *(f"    {tensor.bytes:>10,}  from {tensor.made_by}" for tensor in cost.peak_tensors),
     ]
     if layers:
         lines += ["", f"  {'layer':32}{'output':>14}{'multiply-adds':>15}{'alive, bytes':>14}"]

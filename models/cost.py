@@ -1,6 +1,6 @@
 """What a network costs on a device: multiply-adds, parameters and bytes in INT8."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
@@ -39,6 +39,19 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class AliveTensor:
+    """A tensor that is alive at the peak.
+
+    Attributes:
+        made_by: Name of the layer, or of the input, that makes it.
+        bytes: Its bytes in INT8.
+    """
+
+    made_by: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class ModelCost:
     """What a network costs for one image.
 
@@ -54,6 +67,8 @@ class ModelCost:
         peak_layer: Name of the operator at which that happens.
         layers: The operators in running order.
         uncounted: Layers with weights whose multiply-adds are not counted.
+        peak_tensors: What is alive at the peak: the operator's inputs, whatever a later one
+            needs, and its output, in the order in which they are made.
     """
 
     parameters: int
@@ -64,6 +79,7 @@ class ModelCost:
     peak_layer: str
     layers: tuple[LayerCost, ...]
     uncounted: tuple[str, ...]
+    peak_tensors: tuple[AliveTensor, ...] = ()
 
 
 def model_cost(model: keras.Model) -> ModelCost:
@@ -96,7 +112,9 @@ def model_cost(model: keras.Model) -> ModelCost:
     calls = list(operator_calls(graph, names, numbers))
     outputs = [names[id(tensor)] for tensor in graph.outputs]
     calls, outputs = fuse(calls, outputs)
-    layers = _layer_costs(calls, _alive(calls, inputs, outputs))
+    makers = {names[id(t)]: t._keras_history.operation.name for t in graph.inputs}
+    alive = _alive(calls, inputs, makers, outputs)
+    layers = _layer_costs(calls, [sum(t.bytes for t in tensors) for tensors in alive])
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
         parameters=model.count_params() - sum(map(added_parameters, model.layers)),
@@ -111,6 +129,7 @@ def model_cost(model: keras.Model) -> ModelCost:
             for call in calls
             if getattr(call.layer, "weights", None) and not isinstance(call.layer, COUNTED)
         ),
+        peak_tensors=alive[layers.index(peak)],
     )
 
 
@@ -139,15 +158,19 @@ def alive_tensors(
 
 
 def _alive(
-    calls: Sequence[OperatorCall], inputs: Sequence[tuple[int, int]], outputs: Sequence[int]
-) -> list[int]:
-    """Returns the bytes of all tensors alive during each call."""
-    sizes = dict(inputs)
+    calls: Sequence[OperatorCall],
+    inputs: Sequence[tuple[int, int]],
+    makers: Mapping[int, str],
+    outputs: Sequence[int],
+) -> list[tuple[AliveTensor, ...]]:
+    """Returns all tensors alive during each call."""
+    tensors = {name: AliveTensor(makers[name], size) for name, size in inputs}
     for call in calls:
         for name, shape in zip(call.outputs, call.output_shapes, strict=True):
-            sizes[name] = _elements((1, *shape), call.layer.name)
+            size = _elements((1, *shape), call.layer.name)
+            tensors[name] = AliveTensor(call.layer.name, size)
     alive = alive_tensors(calls, [name for name, _ in inputs], outputs)
-    return [sum(sizes[name] for name in names) for names in alive]
+    return [tuple(tensors[name] for name in names) for names in alive]
 
 
 def _layer_costs(calls: Sequence[OperatorCall], alive: Sequence[int]) -> tuple[LayerCost, ...]:

@@ -146,11 +146,27 @@ def test_what_has_no_graph_or_no_size_is_refused():
         model_cost(keras.Model(inputs, kl.Conv2D(2, 1)(inputs)))
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_what_lies_there_at_the_peak(late):
+    cost = model_cost(BU_Net(late_upsampling=late))
+    found = [(tensor.made_by, tensor.bytes) for tensor in cost.peak_tensors]
+    deeper = ("decoder_3_upsample", 4800 * (32 if late else 64))
+    skip, joined = ("encoder_1_3_pointwise", 4800 * 32), 4800 * 32 + deeper[1]
+    assert found == [skip, deeper, ("decoder_3_concatenate", joined)]
+    assert cost.peak_layer == "decoder_3_concatenate"
+    inputs = keras.Input((8, 8, 3), name="picture")
+    cost = model_cost(keras.Model(inputs, kl.Conv2D(2, 1, name="only")(inputs)))
+    assert [t.made_by for t in cost.peak_tensors] == ["picture", "only"]
+
+
 def test_the_card(capsys):
     assert main(["nano_u", "--filters", "4,8,16", "--layers"]) == 0
     said = capsys.readouterr().out
     assert "nano_u at 60x80, filters (4, 8, 16)" in said
     assert "4,212  (3,638 trainable)" in said and "2,399,200" in said
+    assert "76,800  bytes in INT8, at decoder_3_1_depthwise:\n" in said
+    assert "38,400  from decoder_3_upsample\n" in said
+    assert "38,400  from decoder_3_1_depthwise\n" in said
     assert (
         main(["nano_u", "--filters", "4:6,8,16", "--bottleneck", "9:3", "--late-upsampling"]) == 0
     )
