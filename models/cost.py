@@ -1,6 +1,6 @@
 """What a network costs on a device: multiply-adds, parameters and bytes in INT8."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
@@ -8,6 +8,7 @@ from math import prod
 import keras
 from keras import layers as kl
 
+from .alive import AliveTensor, alive, elements
 from .operators import PRODUCTS, SEPARABLE, TRANSPOSED, OperatorCall, fuse, operator_calls
 from .quantization.fake_quant import added_parameters
 
@@ -36,19 +37,6 @@ class LayerCost:
     parameters: int
     weight_bytes: int
     activation_bytes: int
-
-
-@dataclass(frozen=True)
-class AliveTensor:
-    """A tensor that is alive at the peak.
-
-    Attributes:
-        made_by: Name of the layer, or of the input, that makes it.
-        bytes: Its bytes in INT8.
-    """
-
-    made_by: str
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -108,13 +96,13 @@ def model_cost(model: keras.Model) -> ModelCost:
         )
     numbers = count()
     names = {id(tensor): next(numbers) for tensor in graph.inputs}
-    inputs = [(names[id(t)], _elements(t.shape, model.name)) for t in graph.inputs]
+    inputs = [(names[id(t)], elements(t.shape, model.name)) for t in graph.inputs]
     calls = list(operator_calls(graph, names, numbers))
     outputs = [names[id(tensor)] for tensor in graph.outputs]
     calls, outputs = fuse(calls, outputs)
     makers = {names[id(t)]: t._keras_history.operation.name for t in graph.inputs}
-    alive = _alive(calls, inputs, makers, outputs)
-    layers = _layer_costs(calls, [sum(t.bytes for t in tensors) for tensors in alive])
+    tensors = alive(calls, inputs, makers, outputs)
+    layers = _layer_costs(calls, [sum(t.bytes for t in each) for each in tensors])
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
         parameters=model.count_params() - sum(map(added_parameters, model.layers)),
@@ -129,48 +117,11 @@ def model_cost(model: keras.Model) -> ModelCost:
             for call in calls
             if getattr(call.layer, "weights", None) and not isinstance(call.layer, COUNTED)
         ),
-        peak_tensors=alive[layers.index(peak)],
+        peak_tensors=tensors[layers.index(peak)],
     )
 
 
 COUNTED = (*PRODUCTS, kl.BatchNormalization)
-
-
-def alive_tensors(
-    calls: Sequence[OperatorCall], inputs: Sequence[int], outputs: Sequence[int]
-) -> list[list[int]]:
-    """Returns the numbers of all tensors alive during each call.
-
-    Args:
-        calls: In running order.
-        inputs: Numbers of the model's inputs.
-        outputs: Numbers of its outputs, which live to the end.
-    """
-    born = dict.fromkeys(inputs, 0)
-    last = {name: number for number, call in enumerate(calls) for name in call.inputs}
-    last |= dict.fromkeys(outputs, len(calls))
-    for number, call in enumerate(calls):
-        born |= dict.fromkeys(call.outputs, number)
-    return [
-        [name for name in born if born[name] <= n <= last.get(name, born[name])]
-        for n in range(len(calls))
-    ]
-
-
-def _alive(
-    calls: Sequence[OperatorCall],
-    inputs: Sequence[tuple[int, int]],
-    makers: Mapping[int, str],
-    outputs: Sequence[int],
-) -> list[tuple[AliveTensor, ...]]:
-    """Returns all tensors alive during each call."""
-    tensors = {name: AliveTensor(makers[name], size) for name, size in inputs}
-    for call in calls:
-        for name, shape in zip(call.outputs, call.output_shapes, strict=True):
-            size = _elements((1, *shape), call.layer.name)
-            tensors[name] = AliveTensor(call.layer.name, size)
-    alive = alive_tensors(calls, [name for name, _ in inputs], outputs)
-    return [tuple(tensors[name] for name in names) for names in alive]
 
 
 def _layer_costs(calls: Sequence[OperatorCall], alive: Sequence[int]) -> tuple[LayerCost, ...]:
@@ -244,14 +195,3 @@ def _weight_bytes(call: OperatorCall) -> int:
 
 def _channel_axis(layer: keras.layers.Layer) -> int:
     return 0 if getattr(layer, "data_format", None) == "channels_first" else -1
-
-
-def _elements(shape: Sequence[int | None], name: str) -> int:
-    """Returns the number of elements of a tensor for one image."""
-    sides = shape[1:]
-    if None in sides:
-        raise ValueError(
-            f"Expected a fixed size, which a device needs. Received: shape {tuple(shape)} at "
-            f"'{name}'. Build the model with its input size."
-        )
-    return prod(side for side in sides if side is not None)

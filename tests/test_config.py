@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from training.config import CONFIGS, read_config, validate
+from training.network import build
 from training.settings import Config
 
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -114,6 +115,9 @@ def test_monitoring_without_probes_builds_encoder_and_bottleneck():
         ("distillation: {alpha: 2}", "distillation.alpha: .*less than or equal to 1"),
         ("model: {input_size: [60]}", "model.input_size"),
         ("model: {filters: [4, 0]}", "model.filters.1: .*Received: 0"),
+        ("model: {filters: [4, [8, 0]]}", "model.filters.1: .*one for each block. Received: "),
+        ("model: {bottleneck: []}", "model.bottleneck: .*one for each block"),
+        ("model: {decoder_filters: [8, true]}", "model.decoder_filters.1: .*Received: True"),
         ("model: nano_u", "model: .*Received: 'nano_u'"),
         ("nas: {enabled: 1}", "nas.enabled: input should be a valid boolean"),
         ("training: {learning_rate: yes}", "training.learning_rate: .*should be a number"),
@@ -186,3 +190,14 @@ def test_a_config_is_frozen():
 def test_configs_are_found_beside_the_package():
     assert Path(CONFIGS).name == "configs"
     assert {path.name for path in SHIPPED} >= {"nano_u.yaml", "bu_net.yaml"}
+
+
+def test_widths_of_blocks_are_written_and_read_again(tmp_path):
+    widths = {"filters": ((4, 6), 8), "bottleneck": (3, 5), "decoder_filters": (8, (4, 2))}
+    config = read_config(overrides={"model": {**widths, "late_upsampling": True}})
+    assert {name: getattr(config.model, name) for name in widths} == widths
+    (tmp_path / "again.yaml").write_text(config.to_yaml())
+    assert read_config(tmp_path / "again.yaml") == config
+    model = build(config)
+    assert model.get_layer("decoder_2_1_pointwise").filters == 4
+    assert model.get_layer("encoder_1_2_pointwise").filters == 6

@@ -45,6 +45,16 @@ def _amount(thousand: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _stage_width(value: Any) -> Any:
+    """Returns a width, or those of a stage's blocks as a tuple."""
+    blocks = value if isinstance(value, (list, tuple)) else [value]
+    if not blocks or any(type(width) is not int or width < 1 for width in blocks):
+        raise ValueError(
+            "expected a whole number of at least 1, or a list of such numbers, one for each block"
+        )
+    return value if type(value) is int else tuple(value)
+
+
 # YAML reads 1e-3 as a string, so numbers may be strings.
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -53,8 +63,8 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Amount = Annotated[int, _amount(1000), Field(ge=1)]
 Bytes = Annotated[int, _amount(1024), Field(ge=1)]
-Blocks = Annotated[tuple[Count, ...], Field(strict=False, min_length=1)]
-StageWidth = Count | Blocks  # channels of all blocks of a stage, or of each
+# Channels of all blocks of a stage, or of each.
+StageWidth = Annotated[int | tuple[int, ...], BeforeValidator(_stage_width)]
 Widths = Annotated[tuple[StageWidth, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[

@@ -6,7 +6,8 @@ from math import prod
 
 import numpy as np
 
-from ..cost import alive_tensors, macs_per_weight
+from ..alive import alive_tensors
+from ..cost import macs_per_weight
 from ..operators import fuse
 from ..quantization.fake_quant import added_parameters
 from .graph import functional_graph

@@ -33,7 +33,7 @@ from tflite_micro import runtime
 content, inputs, outputs = sys.argv[1:]
 interpreter = runtime.Interpreter.from_file(content, arena_size=2**26)
 results = []
-for image in np.load(inputs):
+for image in np.load(inputs, allow_pickle=False):
     interpreter.set_input(image[None], 0)
     interpreter.invoke()
     results.append(interpreter.get_output(0)[0])
@@ -224,5 +224,5 @@ def run_on_micro(content: bytes, images: np.ndarray) -> np.ndarray:
         if result.returncode:
             lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
             raise ValueError(f"TensorFlow Lite Micro cannot run the file: {lines[-1]}")
-        outputs: np.ndarray = np.load(paths[2])
+        outputs: np.ndarray = np.load(paths[2], allow_pickle=False)
     return outputs
