@@ -92,8 +92,8 @@ def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:
 
     if args.resume is None:
         config = read_config(args.config, overrides(args))
-        given = (args.header, args.export_tolerance, args.arena_plan)
-        if config.export.format is None and any(value is not None for value in given):
+        export_options = (args.header, args.export_tolerance, args.arena_plan)
+        if config.export.format is None and any(value is not None for value in export_options):
             raise ValueError("--header, --export-tolerance and --arena-plan need --export int8")
         with quiet_start():
             from training.prepared import prepared_runs

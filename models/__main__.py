@@ -31,16 +31,16 @@ def numbers(text: str) -> tuple[int, ...]:
 
 def stages(text: str) -> tuple[int | tuple[int, ...], ...]:
     """Parses the widths of stages: "4,8,16", or with a width for each block "4:6,8,16"."""
-    found = [numbers(part.replace(":", ",")) for part in text.split(",")]
-    return tuple(part[0] if len(part) == 1 else part for part in found)
+    widths = [numbers(part.replace(":", ",")) for part in text.split(",")]
+    return tuple(blocks[0] if len(blocks) == 1 else blocks for blocks in widths)
 
 
 def stage(text: str) -> int | tuple[int, ...]:
     """Parses the width of one stage: "16", or with a width for each block "8:16"."""
-    found = stages(text)
-    if len(found) != 1:
+    widths = stages(text)
+    if len(widths) != 1:
         raise argparse.ArgumentTypeError(f"expected one width, or 8:16. Received: {text!r}")
-    return found[0]
+    return widths[0]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,13 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if args.model not in MODELS:
             raise ValueError(f"Unknown model '{args.model}'. Known: {', '.join(MODELS)}.")
-        given = {
+        builder_options = {
             "filters": args.filters,
             "bottleneck": args.bottleneck,
             "decoder_filters": args.decoder_filters,
             "late_upsampling": args.late_upsampling,
         }
-        options = {name: value for name, value in given.items() if value is not None}
+        options = {name: value for name, value in builder_options.items() if value is not None}
         model = MODELS[args.model]((*args.input_size, 3), **options)
         cost = model_cost(model)
     except ValueError as error:

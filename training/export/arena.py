@@ -151,9 +151,9 @@ def _placed_chain(chain: Sequence[Block], least: int) -> dict[int, int]:
             low = middle + 1
         else:
             high = middle
-    found = _feasible(chain, low)
-    assert found is not None, "two neighbours always fit side by side"
-    return _backwards(chain, found)
+    ranges = _feasible(chain, low)
+    assert ranges is not None, "two neighbours always fit side by side"
+    return _backwards(chain, ranges)
 
 
 def _feasible(chain: Sequence[Block], size: int) -> list[Ranges] | None:
