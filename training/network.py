@@ -92,7 +92,7 @@ def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
     stages = {kind: [w for name, w in widths.items() if name.startswith(kind)] for kind in PARTS}
     if not all(stages.values()) or len(model.input_shape) != 4:
         return None
-    found: dict[str, Any] = {
+    stage_widths: dict[str, Any] = {
         "filters": stages["encoder"],
         "bottleneck": stages["bottleneck"][0],
         "decoder_filters": stages["decoder"],
@@ -100,12 +100,12 @@ def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
     for name, builder in MODELS.items():
         for late in (False, True):
             try:
-                candidate = builder(model.input_shape[1:], **found, late_upsampling=late)
+                candidate = builder(model.input_shape[1:], **stage_widths, late_upsampling=late)
             except ValueError:
                 continue
             if _shapes(candidate) == _shapes(model):
                 size = list(model.input_shape[1:3])
-                return {"name": name, "input_size": size, **found, "late_upsampling": late}
+                return {"name": name, "input_size": size, **stage_widths, "late_upsampling": late}
     return None
 
 

@@ -148,12 +148,12 @@ def _concatenation(operator: Operator) -> Mapping[int, int]:
     outer = math.prod(operator.output[:axis])
     blocks = np.array([math.prod(shape[axis:]) for shape in operator.inputs])
     ends = np.arange(outer)[:, None] * blocks.sum() + np.cumsum(blocks) - 1
-    found = {}
+    distances_below = {}
     for place, block in enumerate(blocks):
         reads = np.full(ends.shape, np.iinfo(np.int64).max // 2)
         reads[:, place] = np.arange(outer) * block
-        found[place] = distance(reads.ravel(), ends.ravel(), copies=True)
-    return found
+        distances_below[place] = distance(reads.ravel(), ends.ravel(), copies=True)
+    return distances_below
 
 
 KERNELS: Mapping[str, Callable[[Operator], Mapping[int, int]]] = {
