@@ -60,6 +60,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
             "tolerance": args.export_tolerance,
             "header": args.header,
             "arena_plan": args.arena_plan,
+            "vela": args.vela,
         },
         "output": {"folder": args.output},
     }
@@ -92,9 +93,11 @@ def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:
 
     if args.resume is None:
         config = read_config(args.config, overrides(args))
-        export_options = (args.header, args.export_tolerance, args.arena_plan)
+        export_options = (args.header, args.export_tolerance, args.arena_plan, args.vela)
         if config.export.format is None and any(value is not None for value in export_options):
-            raise ValueError("--header, --export-tolerance and --arena-plan need --export int8")
+            raise ValueError(
+                "--header, --export-tolerance, --arena-plan and --vela need --export int8"
+            )
         with quiet_start():
             from training.prepared import prepared_runs
         return prepared_runs(config, verbose=verbose)

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from . import MODELS
 from .cost import ModelCost, model_cost
 
+IN_CHECKOUT = __package__ == "models"  # elsewhere a `training` may be the user's own
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line."""
@@ -96,16 +98,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())
         print(f"python -m {__package__}: error: {message}", file=sys.stderr)
         return 2
+    sizes, reason = arena(model)
     if args.json:
-        print(json.dumps({"model": args.model, **asdict(cost)}))
+        exact = {"arena_bytes": sizes.get("plain"), "arena_bytes_overlap": sizes.get("overlap")}
+        print(json.dumps({"model": args.model, **asdict(cost), **exact}))
+        return 0
+    print(card(args.model, args.input_size, options, cost))
+    if reason:
+        print(f"  exact arena                  unknown: {reason}")
     else:
-        print(card(args.model, args.input_size, options, cost, layers=args.layers))
+        print(f"  exact arena            {sizes['plain']:>13,}  bytes (TensorFlow Lite Micro)")
+        print(f"    with an overlapping plan {sizes['overlap']:>9,}  (--arena-plan overlap)")
+    if args.layers:
+        print("\n".join(operator_table(cost)))
     return 0
 
 
-def card(
-    name: str, size: Sequence[int], widths: dict[str, Any], cost: ModelCost, *, layers: bool = False
-) -> str:
+def arena(model: Any) -> tuple[dict[str, int], str]:
+    """Returns the arena's sizes, "plain" and "overlap", or why they are unknown."""
+    if not IN_CHECKOUT:
+        return {}, "it needs a checkout of probe-zoo"
+    from training.export.untrained import arena_sizes
+
+    try:
+        return arena_sizes(model)._asdict(), ""
+    except ValueError as error:
+        return {}, " ".join(str(error).split())
+
+
+def card(name: str, size: Sequence[int], widths: dict[str, Any], cost: ModelCost) -> str:
     """Returns a network's costs as text."""
     title = ", ".join(f"{key} {value}" for key, value in widths.items())
     lines = [
@@ -117,14 +138,16 @@ def card(
         f"at {cost.peak_layer}:",
         *(f"    {tensor.bytes:>10,}  from {tensor.made_by}" for tensor in cost.peak_tensors),
     ]
-    if layers:
-        lines += ["", f"  {'layer':32}{'output':>14}{'multiply-adds':>15}{'alive, bytes':>14}"]
-        for layer in cost.layers:
-            shape = "x".join(map(str, layer.output_shape))
-            lines.append(
-                f"  {layer.name:32}{shape:>14}{layer.macs:>15,}{layer.activation_bytes:>14,}"
-            )
     return "\n".join(lines)
+
+
+def operator_table(cost: ModelCost) -> list[str]:
+    """Returns one line per operator, below a heading."""
+    lines = ["", f"  {'layer':32}{'output':>14}{'multiply-adds':>15}{'alive, bytes':>14}"]
+    for layer in cost.layers:
+        shape = "x".join(map(str, layer.output_shape))
+        lines.append(f"  {layer.name:32}{shape:>14}{layer.macs:>15,}{layer.activation_bytes:>14,}")
+    return lines
 
 
 if __name__ == "__main__":

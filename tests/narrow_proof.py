@@ -11,7 +11,6 @@ series can be stopped at any time, and two processes (`--part 0/2`, `--part 1/2`
 """
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
@@ -22,10 +21,12 @@ import keras
 import numpy as np
 from proof_rivals import CUTS
 from proof_table import print_table
+from result_rows import append_row, read_rows
 
 from models.cost import model_cost
 from models.narrowing.groups import Plan, plan_groups
 from monitoring import InputMoments
+from monitoring.records.files import whole_file
 from training.compilation import compile_model
 from training.data import draw_pairs, scale
 from training.distill import read_teacher
@@ -108,8 +109,10 @@ class Contest:
             began = time.process_time()
             model = CUTS[name](self, seed)
             seconds = time.process_time() - began
-            model.save(file)
-            times.write_text(json.dumps(seconds))
+            with whole_file(file) as draft:
+                keras.saving.save_model(model, draft)
+            with whole_file(times) as draft:
+                draft.write_text(json.dumps(seconds))
         return Start(load_model(file), json.loads(times.read_text()), self.epochs)
 
     def _epochs(self, length: str, small: keras.Model, seed: int) -> int:
@@ -145,7 +148,8 @@ class Contest:
                 began = time.process_time()
                 copy.train_on_batch(scale(images), masks.astype("float32"))
                 times.append(time.process_time() - began)
-            file.write_text(json.dumps(float(np.median(times[10:]))))
+            with whole_file(file) as draft:
+                draft.write_text(json.dumps(float(np.median(times[10:]))))
         return float(json.loads(file.read_text()))
 
     def row(self, rival: str, seed: int) -> dict:
@@ -183,24 +187,6 @@ SCRATCH = {"uniform": "random", "found": "narrow"}  # from scratch, with the wid
 LENGTHS = ("short", "epochs", "time", "macs")
 
 
-def read_rows(path: Path) -> list[dict]:
-    """Returns the rows of a file of results."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict) -> None:
-    """Appends a row in one write."""
-    is_new = not path.is_file() or not path.stat().st_size
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
 def main() -> None:
     """Trains what is missing, or prints the table."""
     known = [*CUTS, *(f"{name}_{length}" for name in SCRATCH for length in LENGTHS)]
@@ -228,7 +214,7 @@ def main() -> None:
         key = (parent.name, str(macs), str(options.epochs), rival, str(seed))
         if number % parts == part and key not in done:
             row = Contest(parent, macs, options.epochs, options.folder).row(rival, seed)
-            append(options.results, row)
+            append_row(options.results, row, COLUMNS)
             print(*(f"{row[name]}" for name in (*KEY, "val", "test")), flush=True)
             keras.backend.clear_session()
 

@@ -1,6 +1,7 @@
 """What a network costs: closed forms, the published figures, and TensorFlow's own profiler."""
 
 import json
+import re
 
 import keras
 import pytest
@@ -9,6 +10,7 @@ from keras import layers as kl
 from models import BU_Net, Nano_U
 from models.__main__ import main
 from models.cost import model_cost
+from training.export import untrained
 
 PRODUCTS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 
@@ -178,6 +180,25 @@ def test_the_card(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["macs"] == 125_279_040
     assert found["layers"][0]["name"] == "encoder_1_1_depthwise"
+
+
+def test_the_card_has_the_exact_arena(capsys, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    assert main(["nano_u", "--late-upsampling"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"exact arena +49,376  bytes \(TensorFlow Lite Micro\)\n", printed)
+    assert re.search(r"with an overlapping plan +30,800 ", printed)
+    assert main(["nano_u", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["arena_bytes"], found["arena_bytes_overlap"]) == (87_776, 50_064)
+    monkeypatch.setattr(untrained, "PACKAGES", {"no_such_module": "no-such-package"})
+    assert main(["nano_u"]) == 0
+    assert "exact arena                  unknown: it needs no-such-package" in (
+        capsys.readouterr().out
+    )
+    monkeypatch.setattr("models.__main__.IN_CHECKOUT", False)
+    assert main(["nano_u", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["arena_bytes"] is None
 
 
 @pytest.mark.parametrize(

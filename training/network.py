@@ -8,6 +8,7 @@ import keras
 
 from models import MODELS, probe_names, quantization_aware
 from monitoring.taps.watched import Watched
+from training.export.vela import check_vela
 from training.output_kind import LOGITS
 from training.parents import read_parent
 from training.settings import Config, ModelConfig
@@ -142,6 +143,8 @@ def check_settings(config: Config) -> None:
         check_model_name(config.model.name)
     if config.export.format is not None and importlib.util.find_spec("ai_edge_litert") is None:
         raise ValueError("export.format: int8 needs ai-edge-litert: pip install ai-edge-litert")
+    if config.export.format is not None and config.export.vela is not None:
+        check_vela()
     nas, epochs, rounds = config.nas, min(config.round_epochs), config.narrow.rounds
     if not epochs:
         raise ValueError(

@@ -98,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
         help="overlap: outputs lie over inputs in the device's memory (default: plain)",
     )
     options.add_argument(
+        "--vela",
+        metavar="NPU",
+        help="also estimate the INT8 file's time and memory on an Arm NPU: ethos-u55-128",
+    )
+    options.add_argument(
         "--output", metavar="DIR", help="results (default: runs/<model>-<date>-<time>)"
     )
     options.add_argument(

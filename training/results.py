@@ -80,6 +80,7 @@ def write_results(run: Run, durations: Durations, *, verbose: int) -> None:
             header=settings.header,
             outputs=run.outputs,
             arena_plan=settings.arena_plan,
+            vela=settings.vela,
         )
         if verbose or exported.refused or exported.arena.refused:
             print(summary(exported))

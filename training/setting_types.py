@@ -3,7 +3,7 @@
 import os
 import re
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -72,3 +72,10 @@ MaskValues = Annotated[
 ]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Folder = Annotated[str, BeforeValidator(_folder)]
+
+# Arm's NPUs, by the names of their compiler.
+Accelerator = Literal[
+    "ethos-u55-32", "ethos-u55-64", "ethos-u55-128", "ethos-u55-256", "ethos-u65-256",
+    "ethos-u65-512", "ethos-u85-128", "ethos-u85-256", "ethos-u85-512", "ethos-u85-1024",
+    "ethos-u85-2048",
+]  # fmt: skip

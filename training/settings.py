@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from training.mask_options import MaskOptions, mask_options
 from training.setting_types import (
     AbsolutePath,
+    Accelerator,
     Amount,
     Bytes,
     Count,
@@ -186,13 +187,15 @@ class NasConfig(Section):
 class ExportConfig(Section):
     """The file for a device; if `format` is None, none is written.
 
-    `arena_plan`: "overlap" lets outputs lie over inputs in the arena.
+    `arena_plan`: "overlap" lets outputs lie over inputs in the arena. `vela`: the Arm NPU for
+    which Arm's compiler estimates time and memory; None: none.
     """
 
     format: Literal["int8"] | None = None
     tolerance: NotNegative = 1.0
     header: bool = False
     arena_plan: Literal["plain", "overlap"] = "plain"
+    vela: Accelerator | None = None
 
 
 class PipelineConfig(Section):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from monitoring.command_line import Parser, one_line
 from training.export import OVERLAP, PLAIN, TOLERANCE, export_run, summary
+from training.export.vela import ACCELERATORS
 
 
 def parser() -> Parser:
@@ -30,6 +31,12 @@ def parser() -> Parser:
         default=PLAIN,
         help="overlap: outputs lie over inputs in the arena (default: plain)",
     )
+    options.add_argument(
+        "--vela",
+        choices=ACCELERATORS,
+        metavar="NPU",
+        help="also estimate time and memory on an Arm NPU, such as ethos-u55-128",
+    )
     return options
 
 
@@ -43,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tolerance=args.export_tolerance,
             header=args.header,
             arena_plan=args.arena_plan,
+            vela=args.vela,
         )
     except (ValueError, OSError) as error:
         print(f"python -m training.export: error: {one_line(error)}", file=sys.stderr)

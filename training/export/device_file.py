@@ -1,7 +1,6 @@
 """An INT8 file of a network, run on the test split before it is accepted."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -23,9 +22,11 @@ from monitoring.records.run_files import (
     run_file_in,
 )
 from training.data import draw_images, scale
-from training.evaluate import Evaluation, evaluate, image_ious, spread, sweep, write_values
+from training.evaluate import evaluate, image_ious, spread, sweep, write_values
+from training.export.exported import Exported
 from training.export.firmware import c_header, quant_params
-from training.export.offline_plan import OVERLAP, PLAIN, ArenaUse, overlapping, plain_use
+from training.export.offline_plan import OVERLAP, PLAIN, overlapping, plain_use
+from training.export.vela import vela_report
 from training.images import Split, Splits
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
@@ -44,59 +45,6 @@ CALIBRATION_IMAGES = 128
 TOLERANCE = 1.0  # points of mIoU
 
 
-@dataclass(frozen=True)
-class Exported:
-    """An INT8 file, and what running it has shown.
-
-    Attributes:
-        file: Its name.
-        refused: Why it must not be used; empty where it may be.
-        note: Anything else to know about it.
-        quantization: "post-training", calibrated on images, or "quantization-aware".
-        operators: {name: number of uses}.
-        file_bytes: Its size.
-        parameters: Parameters of the float network.
-        macs: Multiply-adds per image.
-        arena_bytes: Working memory as TensorFlow Lite Micro counts it; None where that is not
-            installed, or lacks an operator.
-        arena: How it uses that memory.
-        arena_estimate: Most bytes of tensors alive at one time, without alignment and
-            scratch memory.
-        input: Quantisation of the images.
-        output: Quantisation of the outputs.
-        images: Number of images in the test split, on which both were run.
-        float_scores: Scores of the network that it was made from, with that network's
-            rounding if it is quantisation-aware.
-        int8_scores: Scores of the file.
-        per_image_iou: As `training.evaluate.spread` returns it, for the file.
-        sweep: As `training.evaluate.sweep` returns it, for the file.
-        agreement: Fraction of pixels of the same class in both.
-        within_a_step: Fraction of pixels whose outputs differ by no more than one step of their
-            quantisation; those of the float network are clipped to its range.
-    """
-
-    file: str
-    refused: str
-    note: str
-    quantization: str
-    operators: Mapping[str, int]
-    file_bytes: int
-    parameters: int
-    macs: int
-    arena_bytes: int | None
-    arena: ArenaUse
-    arena_estimate: int
-    input: Quantisation
-    output: Quantisation
-    images: int
-    float_scores: Evaluation
-    int8_scores: Evaluation
-    per_image_iou: Mapping[str, float]
-    sweep: Sequence[Mapping[str, float]]
-    agreement: float
-    within_a_step: float
-
-
 def export(
     model: keras.Model,
     splits: Splits,
@@ -108,6 +56,7 @@ def export(
     header: bool = False,
     outputs: str = LOGITS,
     arena_plan: str = PLAIN,
+    vela: str | None = None,
 ) -> Exported:
     """Writes model_int8.tflite into a folder, after running it on the test split.
 
@@ -125,13 +74,15 @@ def export(
         outputs: What the model puts out, "logits" or "probabilities". Defaults to "logits".
         arena_plan: "overlap" to let outputs lie over inputs in the arena, if TensorFlow Lite
             Micro's interpreter computes the same bytes. Defaults to "plain".
+        vela: Arm NPU for which Arm's compiler estimates time and memory, such as
+            "ethos-u55-128". Defaults to None: not estimated.
 
     Returns:
         What running the file has shown; export.json holds the same.
 
     Raises:
         ValueError: An earlier file would have to be removed from a folder that is not marked
-            as this project's.
+            as this project's; or `vela` cannot be estimated.
     """
     if run_file_in(folder) is None:
         mark_folder(folder)
@@ -142,6 +93,8 @@ def export(
     exported = check_file(
         model, content, splits.test, name=name, tolerance=tolerance, outputs=outputs
     )
+    if vela is not None:
+        exported = replace(exported, vela=vela_report(content, vela))
     if arena_plan == OVERLAP and not exported.refused:
         inputs = quantised(scale(splits.test.images), exported.input)
         content, arena = overlapping(content, inputs, seed=seed)
@@ -233,6 +186,7 @@ def check_file(
         arena_bytes=arena.plain_bytes,
         arena=arena,
         arena_estimate=cost.peak_activation_bytes,
+        vela=None,
         input=incoming,
         output=outgoing,
         images=len(images),

@@ -5,8 +5,10 @@ from pathlib import Path
 from monitoring.records.files import read_values
 from monitoring.records.run_files import CONFIG, MODEL, expanded
 from training.config import validate
-from training.export.device_file import TOLERANCE, Exported, export
+from training.export.device_file import TOLERANCE, export
+from training.export.exported import Exported
 from training.export.offline_plan import OVERLAP, PLAIN
+from training.export.vela import check_vela, vela_lines
 from training.model_files import load_model
 from training.output_kind import output_kind
 from training.splits import read_config_splits
@@ -21,6 +23,7 @@ def export_run(
     tolerance: float = TOLERANCE,
     header: bool = False,
     arena_plan: str = PLAIN,
+    vela: str | None = None,
 ) -> Exported:
     """Exports a finished run of train.py.
 
@@ -30,11 +33,14 @@ def export_run(
         tolerance: As for `export`.
         header: As for `export`.
         arena_plan: As for `export`.
+        vela: As for `export`.
 
     Raises:
         FileNotFoundError: The folder does not hold a finished run, or its images do not exist.
         ValueError: Its model or its images cannot be used.
     """
+    if vela is not None:
+        check_vela()
     folder = expanded(run)
     if not folder.is_dir():
         raise FileNotFoundError(f"Run folder {folder} does not exist.")
@@ -55,6 +61,7 @@ def export_run(
         header=header,
         outputs=output_kind(model, config.narrow.outputs, option="narrow.outputs:"),
         arena_plan=arena_plan,
+        vela=vela,
     )
 
 
@@ -82,6 +89,8 @@ def summary(exported: Exported) -> str:
         lines.append(f"  overlapping plan, {arena.plain_bytes:,} bytes without: {arena.rests_on}")
     if arena.refused:
         lines.append(f"  NO OVERLAPPING PLAN: {arena.refused}")
+    if exported.vela is not None:
+        lines += [f"  {line}" for line in vela_lines(exported.vela)]
     if exported.note:
         lines.append(f"  {exported.note}")
     if exported.refused:
