@@ -13,6 +13,7 @@ series can be stopped at any time, and two processes (`--part 0/2`, `--part 1/2`
 import argparse
 import json
 import time
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -209,11 +210,12 @@ def main() -> None:
     part, parts = map(int, options.part.split("/"))
     work = [(m, s, r) for m in options.macs for s in options.seeds for r in options.rivals]
     done = {tuple(row[name] for name in KEY) for row in read_rows(options.results)}
+    contest = cache(Contest)
     for number, (macs, seed, rival) in enumerate(work):
         parent = options.parents[seed % len(options.parents)]
         key = (parent.name, str(macs), str(options.epochs), rival, str(seed))
         if number % parts == part and key not in done:
-            row = Contest(parent, macs, options.epochs, options.folder).row(rival, seed)
+            row = contest(parent, macs, options.epochs, options.folder).row(rival, seed)
             append_row(options.results, row, COLUMNS)
             print(*(f"{row[name]}" for name in (*KEY, "val", "test")), flush=True)
             keras.backend.clear_session()
