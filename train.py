@@ -51,7 +51,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         "distillation": {"teacher": args.distill_from},
         "narrow": {
             **{"parent": args.narrow, "macs": args.macs, "parameters": args.parameters},
-            **{"peak_ram": args.peak_ram, "teacher": args.teacher},
+            **{"peak_ram": args.peak_ram, "arena": args.arena, "teacher": args.teacher},
             **{"rounds": args.rounds, "multiple": args.multiple},
         },
         "nas": {"enabled": monitoring},

@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def arena(model: Any) -> tuple[dict[str, int], str]:
-    """Returns the arena's sizes, "plain" and "overlap", or why they are unknown."""
+    """Returns the arena's sizes, "plain", "overlap" and more, or why they are unknown."""
     if not IN_CHECKOUT:
         return {}, "it needs a checkout of probe-zoo"
     from training.export.untrained import arena_sizes

@@ -8,7 +8,7 @@ from math import prod
 import keras
 from keras import layers as kl
 
-from .alive import AliveTensor, alive, elements
+from .alive import AliveTensor, elements, memory
 from .operators import PRODUCTS, SEPARABLE, TRANSPOSED, OperatorCall, fuse, operator_calls
 from .quantization.fake_quant import added_parameters
 
@@ -57,6 +57,9 @@ class ModelCost:
         uncounted: Layers with weights whose multiply-adds are not counted.
         peak_tensors: What is alive at the peak: the operator's inputs, whatever a later one
             needs, and its output, in the order in which they are made.
+        peak_overlapped_bytes: The same peak if an operator's output may lie over inputs that
+            nothing reads later. Real plans need a little more, since kernels are ahead of what
+            they write by about a row.
     """
 
     parameters: int
@@ -68,6 +71,7 @@ class ModelCost:
     layers: tuple[LayerCost, ...]
     uncounted: tuple[str, ...]
     peak_tensors: tuple[AliveTensor, ...] = ()
+    peak_overlapped_bytes: int = 0
 
 
 def model_cost(model: keras.Model) -> ModelCost:
@@ -101,8 +105,8 @@ def model_cost(model: keras.Model) -> ModelCost:
     outputs = [names[id(tensor)] for tensor in graph.outputs]
     calls, outputs = fuse(calls, outputs)
     makers = {names[id(t)]: t._keras_history.operation.name for t in graph.inputs}
-    tensors = alive(calls, inputs, makers, outputs)
-    layers = _layer_costs(calls, [sum(t.bytes for t in each) for each in tensors])
+    used = memory(calls, inputs, makers, outputs)
+    layers = _layer_costs(calls, [sum(t.bytes for t in each) for each in used.tensors])
     peak = max(layers, key=lambda layer: layer.activation_bytes)
     return ModelCost(
         parameters=model.count_params() - sum(map(added_parameters, model.layers)),
@@ -117,7 +121,8 @@ def model_cost(model: keras.Model) -> ModelCost:
             for call in calls
             if getattr(call.layer, "weights", None) and not isinstance(call.layer, COUNTED)
         ),
-        peak_tensors=tensors[layers.index(peak)],
+        peak_tensors=used.tensors[layers.index(peak)],
+        peak_overlapped_bytes=max(used.overlapped),
     )
 
 

@@ -112,6 +112,20 @@ def test_singular_covariances_keep_costs_finite_and_rising(rounding):
     assert path.losses[200] < 1e-2 * path.losses[290]
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e-36])
+def test_gradients_all_alike_but_for_rounding(scale):
+    # One direction, and what sums in float32 leave of the others, negative too.
+    rng = np.random.default_rng(0)
+    covariance, kernel, _ = draw(rng, 6, 8)
+    direction = rng.normal(size=8)
+    rounding = rng.normal(size=(8, 8))
+    gradients = scale * (np.outer(direction, direction) - 1e-5 * rounding @ rounding.T)
+    assert np.linalg.eigvalsh(gradients).min() < -1e-6 * np.trace(gradients)
+    parts = forms([(covariance, kernel, gradients)], 6)
+    exact = lost((covariance, kernel, scale * np.outer(direction, direction)), [0, 2, 3])
+    assert loss_without(parts, np.array([1, 4, 5])) == pytest.approx(exact, rel=1e-2, abs=1e-34)
+
+
 def test_wide_groups_go_several_channels_at_a_time_and_stay_exact():
     rng = np.random.default_rng(3)
     parts = forms([draw(rng, 600, 8)], 600)

@@ -234,6 +234,9 @@ def test_budgets_hold_together_and_widths_are_multiples():
     assert all(getattr(small.cost, name) <= limit for name, limit in budget.items())
     assert all(group.after % 2 == 0 for group in small.groups if not group.fixed)
     assert small.widths["bottleneck_1_pointwise"] == 8 and not small.weighted
+    limit = int(0.6 * cost.peak_overlapped_bytes)
+    small = narrow(model, InputMoments(images), {"peak_overlapped_bytes": limit})
+    assert 0.8 * limit < small.cost.peak_overlapped_bytes <= limit
 
 
 @pytest.mark.slow

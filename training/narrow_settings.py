@@ -43,6 +43,8 @@ def narrow_config(chosen: Mapping[str, Any]) -> Config:
     config = validate(merge(inherited, chosen), source="configuration")
     narrow = config.narrow
     check_budget_given(narrow)
+    if narrow.arena is not None:
+        config, narrow = _with_arena(config)
     parent = validate(inherited, source=str(narrow.parent)).model
     for key, value in parent.model_dump().items():
         if getattr(config.model, key) != value:
@@ -62,11 +64,20 @@ def narrow_config(chosen: Mapping[str, Any]) -> Config:
 
 def check_budget_given(narrow: NarrowConfig) -> None:
     """Raises a ValueError for a section `narrow` without any budget."""
-    if not narrow.budget:
+    if not narrow.budget and narrow.arena is None:
         raise ValueError(
-            "Narrowing needs a budget: narrow.macs (--macs), narrow.parameters (--parameters) or "
-            "narrow.peak_ram (--peak-ram)"
+            "Narrowing needs a budget: narrow.macs (--macs), narrow.parameters (--parameters), "
+            "narrow.peak_ram (--peak-ram) or narrow.arena (--arena)"
         )
+
+
+def _with_arena(config: Config) -> tuple[Config, NarrowConfig]:
+    """Returns a configuration whose arena is a limit of the parent's peak, and its budget."""
+    with quiet_start():
+        from training.arena_budget import with_arena_limit
+        from training.parents import load_parent
+    config = with_arena_limit(config, load_parent(str(config.narrow.parent)))
+    return config, config.narrow
 
 
 def parent_settings(parent: Path) -> dict[str, Any]:

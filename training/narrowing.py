@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from monitoring.analysis.ladder import ladder_values
 from monitoring.records.files import whole_file
 from monitoring.records.reading import read_checked
 from monitoring.records.run_files import ADVICE, NARROWED, NARROWING
+from training.arena_budget import fitted
 from training.data import draw_pairs, scale
 from training.evaluate import evaluate, write_values
 from training.images import IGNORED, Split, Splits
@@ -147,6 +149,9 @@ def summary(values: Mapping[str, Any]) -> str:
     lines = [f"Cut: {after:,} of {before:,} channels stay, in {len(cut)} groups"]
     for name, label in zip(COSTS, COST_NAMES, strict=True):
         lines.append(f"  {label}: {values['before'][name]:,} to {values['after'][name]:,}")
+    if values.get("arena"):  # absent in older files
+        used, limit = values["arena"]["after"], values["arena"]["limit"]
+        lines.append(f"  arena of the INT8 file: {used:,} bytes, at most {limit:,}")
     if not values["weighted"]:
         lines.append("  channels were chosen without gradients of the loss")
     parent, narrowed = (values["scores"][name]["val"]["miou"] for name in ("parent", "cut"))
@@ -176,14 +181,20 @@ def _cut(
     moments = InputMoments(
         scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
     )
+    narrow_to = partial(narrow, model, moments, multiple=settings.multiple)
+    arena = None
     try:
-        narrowed = narrow(model, moments, settings.budget, multiple=settings.multiple)
+        if settings.arena is None:
+            narrowed = narrow_to(settings.budget)
+        else:
+            narrowed, arena = fitted(config, narrow_to)
     except ValueError as error:
         left = f"{folder} holds its settings alone and can be removed"
         if earlier:
             left = f"{last} holds the network of the round before"
         raise ValueError(f"{error}. Nothing was trained: {left}") from error
     values = _described(parent, narrowed, config, len(images), splits.val, earlier=earlier)
+    values["arena"] = arena
     losses = [moments.mean_loss(network, len(images)) for network in (model, narrowed.model)]
     values["losses"] = dict(zip(("before", "after"), losses, strict=True))
     advice = Path(str(settings.parent)) / ADVICE

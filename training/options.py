@@ -132,6 +132,11 @@ def _add_narrowing(options: argparse.ArgumentParser) -> None:
         help="budget: activations at their peak in INT8; 40k is 40,960",
     )
     options.add_argument(
+        "--arena",
+        metavar="BYTES",
+        help="budget: memory of the INT8 file (--export int8), with its --arena-plan",
+    )
+    options.add_argument(
         "--rounds",
         type=int,
         metavar="N",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from models.cost import model_cost
+from training.arena_budget import with_arena_limit
 from training.config import merge, read_config, validate
 from training.narrow_settings import ANEW, check_budget_given
 from training.network import build, check_model_name, check_settings, checked_network
@@ -81,6 +82,8 @@ def _checked_narrowed(
     check_budget_given(config.narrow)
     check_settings(config)
     model, name = build(teacher), f"the teacher, {teacher.model.name},"
+    if config.narrow.arena is not None:
+        config = with_arena_limit(config, model)
     check_reachable(model, config.narrow, name)
     check_exceeded(model_cost(model), config.narrow.budget, name)
     return config

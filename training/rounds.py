@@ -39,7 +39,12 @@ def earlier_rounds(config: Config, cost: ModelCost, folder: Path) -> list[Config
             for key, limit in narrow.budget.items()
         }
         parent = narrow.parent if number == 1 else str(round_folder(folder, number - 1).absolute())
-        changed = {"parent": parent, "rounds": 1, "teacher": False}  # the run's teacher remains
+        changed = {
+            "parent": parent,
+            "rounds": 1,
+            "teacher": False,
+            "arena": None,
+        }  # the run's teacher remains
         sections = {
             "narrow": narrow.with_budget(limits).model_copy(update=changed),
             "training": config.training.model_copy(

@@ -137,6 +137,7 @@ BUDGETS = {  # {cost, as `models.cost` names it: key of a budget}
     "macs": "macs",
     "parameters": "parameters",
     "peak_activation_bytes": "peak_ram",
+    "peak_overlapped_bytes": "overlapped_ram",
 }
 
 
@@ -145,10 +146,11 @@ class NarrowConfig(Section):
 
     `parent`: a run's folder, a .keras file, or None. `outputs`: what it puts out; if None, its
     last activation tells. `macs` (multiply-adds per image), `parameters` and `peak_ram` (bytes of
-    activations at their peak in INT8) are the most that may be left; None: no limit. `rounds`:
-    how often it is cut and trained on, which share the epochs. `multiple`: widths are multiples of
-    it, where the parent's layers had as many channels. `teacher`: whether it learns from the
-    parent's answers, too.
+    activations at their peak in INT8) are the most that may be left; None: no limit. So is
+    `overlapped_ram`, the same peak if outputs may lie over inputs. `arena`: most bytes that the
+    exported INT8 file needs; it becomes one of the two. `rounds`: how often it is cut and trained
+    on, which share the epochs. `multiple`: widths are multiples of it, where the parent's layers
+    had as many channels. `teacher`: whether it learns from the parent's answers, too.
     """
 
     parent: AbsolutePath | None = None
@@ -156,6 +158,8 @@ class NarrowConfig(Section):
     macs: Amount | None = None
     parameters: Amount | None = None
     peak_ram: Bytes | None = None
+    overlapped_ram: Bytes | None = None
+    arena: Bytes | None = None
     rounds: Count = 1
     multiple: Count = 1
     teacher: bool = False

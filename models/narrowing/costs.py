@@ -1,12 +1,12 @@
 """Parameters, multiply-adds and peak memory of a model as functions of its groups' widths."""
 
 from collections.abc import Sequence
-from itertools import count
+from itertools import chain, count
 from math import prod
 
 import numpy as np
 
-from ..alive import alive_tensors
+from ..alive import alive_over_inputs, alive_tensors
 from ..cost import macs_per_weight
 from ..operators import fuse
 from ..quantization.fake_quant import added_parameters
@@ -22,10 +22,12 @@ class Costs:
         plan: The groups of a model with a fixed input size.
 
     Attributes:
-        budgets: Names of what can be limited: "parameters", "macs" and "peak_activation_bytes".
+        budgets: Names of what can be limited.
+        peaks: Those of them that are the most that any operator needs.
     """
 
-    budgets = ("parameters", "macs", "peak_activation_bytes")
+    budgets = ("parameters", "macs", "peak_activation_bytes", "peak_overlapped_bytes")
+    peaks = ("peak_activation_bytes", "peak_overlapped_bytes")
 
     def __init__(self, plan: Plan):
         self._plan = plan
@@ -40,7 +42,7 @@ class Costs:
         self._constant = np.array([constant for constant, _ in self._places], float)
         self._slopes = np.array([slopes for _, slopes in self._places])
         self._terms = {"parameters": self._parameter_terms(), "macs": self._mac_terms()}
-        self._alive = self._alive_bytes()
+        self._memory = self._memory_bytes()
 
     def cost(self, name: str, widths: np.ndarray) -> np.ndarray:
         """Returns one of the budgets.
@@ -50,21 +52,29 @@ class Costs:
             widths: Channels of each group, (..., groups).
 
         Returns:
-            (...), for "peak_activation_bytes" the largest over the operators.
+            (...), for memory the most that any operator needs.
         """
-        if name == "peak_activation_bytes":
-            peak: np.ndarray = self.alive(widths).max(-1)
+        if name in self.peaks:
+            peak: np.ndarray = self.memory(name, widths).max(-1)
             return peak
         lengths = self._constant + widths @ self._slopes.T  # (..., axes)
         factors, first, second = self._terms[name]
         total: np.ndarray = (lengths[..., first] * lengths[..., second]) @ factors
         return total
 
-    def alive(self, widths: np.ndarray) -> np.ndarray:
-        """Returns the bytes of all tensors alive during each operator, (..., operators)."""
-        constant, slopes = self._alive
-        alive: np.ndarray = constant + widths @ slopes.T
-        return alive
+    def memory(self, name: str, widths: np.ndarray) -> np.ndarray:
+        """Returns the bytes that each operator needs.
+
+        Args:
+            name: One of `peaks`.
+            widths: Channels of each group, (..., groups).
+
+        Returns:
+            (..., needs); an operator whose output may lie over its inputs has two.
+        """
+        constant, slopes, starts = self._memory[name]
+        needed: np.ndarray = np.minimum.reduceat(constant + widths @ slopes.T, starts, axis=-1)
+        return needed
 
     def _none(self) -> np.ndarray:
         return np.zeros(len(self._plan.groups))
@@ -98,7 +108,8 @@ class Costs:
         ]
         return _columns(terms)
 
-    def _alive_bytes(self) -> tuple[np.ndarray, np.ndarray]:
+    def _memory_bytes(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Returns, for each peak, bytes at no channels, per channel, and where needs begin."""
         graph, tensors = functional_graph(self._plan.model), self._plan.trace.tensors
         numbers = count()
         inputs = [next(numbers) for _ in graph.inputs]
@@ -109,8 +120,14 @@ class Costs:
             constant, slopes = self._places_of(channels.numbers)
             sizes[name] = prod(shape) // length * np.array([constant, *slopes])
         alive = alive_tensors(calls, inputs, outputs)
-        table = np.array([sum(sizes[name] for name in names) for names in alive])
-        return table[:, 0], table[:, 1:]
+        plain = [[names] for names in alive]
+        over_inputs = list(chain.from_iterable(alive_over_inputs(calls, alive, outputs)))
+        tables = {}
+        for peak, needs in zip(self.peaks, (plain, over_inputs), strict=True):
+            starts = np.cumsum([0, *map(len, needs)])[:-1]
+            table = np.array([sum(sizes[n] for n in names) for each in needs for names in each])
+            tables[peak] = table[:, 0], table[:, 1:], starts
+        return tables
 
 
 def _columns(terms: Sequence[tuple[float, int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -112,11 +112,15 @@ def _inverse(covariance: np.ndarray) -> np.ndarray:
 
 
 def _square_root(gradients: np.ndarray, outputs: int) -> np.ndarray:
-    """Returns L with L L' = G, (outputs, outputs)."""
+    """Returns L with L L' = G, (outputs, outputs).
+
+    Sums in float32 may leave small negative eigenvalues; they count as 0.
+    """
     if np.ndim(gradients) == 0:
         return np.eye(outputs) * float(np.sqrt(gradients))
-    floor = 1e-6 * max(np.trace(gradients), 1e-30)  # above the rounding of a float32 sum
-    root: np.ndarray = np.linalg.cholesky((gradients + gradients.T) / 2 + floor * np.eye(outputs))
+    floor = 1e-6 * max(np.trace(gradients), 1e-30)
+    values, vectors = np.linalg.eigh((gradients + gradients.T) / 2)
+    root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0) + floor)
     return root
 
 

@@ -83,9 +83,9 @@ def narrow(
         model: A functional or sequential Keras model with a fixed input size; it is not changed.
         moments: Measures inputs of layers, such as `monitoring.InputMoments(images, targets,
             loss)`.
-        budget: {"parameters", "macs" or "peak_activation_bytes": the most that is allowed},
-            several together; as `models.cost.model_cost` counts them. Defaults to None: `widths`
-            say what to keep.
+        budget: {"parameters", "macs", "peak_activation_bytes" or "peak_overlapped_bytes": the
+            most that is allowed}, several together; as `models.cost.model_cost` counts them.
+            Defaults to None: `widths` say what to keep.
         widths: {name of a group or of a layer that makes it: channels to keep}. Defaults to None.
         keep: Layers whose channels stay as they are. Defaults to ().
         multiple: Widths are multiples of it in groups that had as many channels. Defaults to 1.

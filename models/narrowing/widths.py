@@ -112,10 +112,10 @@ class Allocation:
         trials[np.arange(len(groups)), groups] -= steps[groups]
         total = np.zeros(len(groups))
         for name, limit in budget.items():
-            if name == "peak_activation_bytes":
+            if name in self.costs.peaks:
                 # Several operators may be over it: what counts is by how much, all together.
-                over = np.maximum(self.costs.alive(widths) - limit, 0).sum()
-                after = np.maximum(self.costs.alive(trials) - limit, 0).sum(-1)
+                over = np.maximum(self.costs.memory(name, widths) - limit, 0).sum()
+                after = np.maximum(self.costs.memory(name, trials) - limit, 0).sum(-1)
             else:
                 over = max(float(self.costs.cost(name, widths)) - limit, 0.0)
                 after = np.maximum(self.costs.cost(name, trials) - limit, 0)

@@ -116,16 +116,19 @@ def lower_bound(blocks: Sequence[Block]) -> int:
 
 
 def _needed(alive: Sequence[Block], step: int) -> int:
+    """Returns the least memory that an operator's tensors cover."""
     sizes = {block.tensor: block.size for block in alive}
-    total = sum(sizes.values())
     shared = 0
     for block in alive:
         if block.first == step:
-            for number, distance in block.below.items():
-                if number in sizes:
-                    together = max(distance + sizes[number], block.size)
-                    shared += max(sizes[number] + block.size - together, 0)
-    return max(total - shared, max(sizes.values(), default=0))
+            # Inputs do not overlap each other, so those that begin at a distance or further up
+            # share no more with the output than there is of it from there on.
+            with_output = 0
+            below = [(d, sizes[number]) for number, d in block.below.items() if number in sizes]
+            for distance, size in sorted(below, reverse=True):
+                with_output = max(min(with_output + size, block.size - distance), with_output)
+            shared += with_output
+    return sum(sizes.values()) - shared
 
 
 def _extent(blocks: Sequence[Block], places: Mapping[int, int]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from training.export.arena import blocks_of, plan_arena
 from training.export.graph import read_graph
-from training.export.offline_plan import with_offsets
+from training.export.offline_plan import OVERLAP, with_offsets
 from training.litert import arena_bytes, convert
 
 PACKAGES = {"tflite_micro": "tflite-micro", "ai_edge_litert": "ai-edge-litert"}
@@ -21,10 +21,16 @@ class ArenaSizes(NamedTuple):
         plain: Where the runtime places tensors.
         overlap: With outputs over inputs; an export checks whether the file then still
             computes the same.
+        rest: What of either is not for tensors, but for the runtime itself.
     """
 
     plain: int
     overlap: int
+    rest: int
+
+    def of(self, plan: str) -> int:
+        """Returns the size with a plan, "plain" or "overlap"."""
+        return self.overlap if plan == OVERLAP else self.plain
 
 
 def arena_sizes(model: keras.Model) -> ArenaSizes:
@@ -40,7 +46,7 @@ def arena_sizes(model: keras.Model) -> ArenaSizes:
     Example:
         >>> from models import Nano_U
         >>> arena_sizes(Nano_U())  # doctest: +SKIP
-        ArenaSizes(plain=87776, overlap=50064)
+        ArenaSizes(plain=87776, overlap=50064, rest=10976)
     """
     for module, package in PACKAGES.items():
         if importlib.util.find_spec(module) is None:
@@ -55,4 +61,4 @@ def arena_sizes(model: keras.Model) -> ArenaSizes:
     plain, overlap = arena_bytes(content), arena_bytes(planned)
     if plain is None or overlap is None:
         raise ValueError("TensorFlow Lite Micro cannot run the network")
-    return ArenaSizes(plain, overlap)
+    return ArenaSizes(plain, overlap, overlap - plan.size)
