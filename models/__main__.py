@@ -1,6 +1,7 @@
 """`python -m models nano_u --filters 4,8,16`: what a network of the zoo costs on a device."""
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     options = Parser(
         prog=f"python -m {__package__}",
         description="Print what a network of the zoo costs on a device.",
+        allow_abbrev=False,
     )
     options.add_argument("model", help="nano_u or bu_net")
     options.add_argument(
@@ -128,9 +130,13 @@ def arena(model: Any) -> tuple[dict[str, int], str]:
 
 def card(name: str, size: Sequence[int], widths: dict[str, Any], cost: ModelCost) -> str:
     """Returns a network's costs as text."""
-    title = ", ".join(f"{key} {value}" for key, value in widths.items())
+    defaults = inspect.signature(MODELS[name]).parameters
+    shown = {key: defaults[key].default for key in ("filters", "bottleneck")} | widths
+    if isinstance(shown["bottleneck"], tuple):
+        shown["bottleneck"] = (shown["bottleneck"],)  # one stage
+    title = ", ".join(f"{key.replace('_', ' ')} {_typed(value)}" for key, value in shown.items())
     lines = [
-        f"{name} at {size[0]}x{size[1]}" + (f", {title}" if title else ""),
+        f"{name} at {size[0]}x{size[1]}, {title.replace('upsampling True', 'upsampling')}",
         f"  parameters             {cost.parameters:>13,}  ({cost.trainable:,} trainable)",
         f"  multiply-adds          {cost.macs:>13,}  per image",
         f"  weights in INT8        {cost.weight_bytes:>13,}  bytes, batch norm folded",
@@ -139,6 +145,13 @@ def card(name: str, size: Sequence[int], widths: dict[str, Any], cost: ModelCost
         *(f"    {tensor.bytes:>10,}  from {tensor.made_by}" for tensor in cost.peak_tensors),
     ]
     return "\n".join(lines)
+
+
+def _typed(value: Any) -> str:
+    """Returns widths as one types them: "4:6,8,16"."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(":".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in value)
 
 
 def operator_table(cost: ModelCost) -> list[str]:

@@ -57,7 +57,7 @@ def next_step(run: str, ladder: "Ladder | None") -> str:
         return "It was not cut: the note above says why."
     if ladder.nearest is None:
         return "No budget leaves it within a point of its score before training."
-    return f"Cut it and train on: python train.py --narrow {run} --macs {ladder.nearest.budget}"
+    return f"Cut and fine-tune it: python train.py --narrow {run} --macs {ladder.nearest.budget}"
 
 
 def analyze(args: argparse.Namespace) -> None:

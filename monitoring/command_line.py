@@ -1,11 +1,14 @@
 """What command lines share: a parser, one-line errors, and a quiet start of TensorFlow."""
 
 import argparse
+import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import NoReturn
 
 
@@ -85,15 +88,56 @@ def mask_values(text: str) -> tuple[int | str, ...]:
     return tuple(int(part) if part.isdecimal() else part for part in names(text))
 
 
-def positive(text: str) -> int:
-    """Parses an option's value such as "15".
+def not_negative(text: str) -> float:
+    """Parses an option's value such as "0.5".
 
     Raises:
-        argparse.ArgumentTypeError: It is not a whole number above 0.
+        argparse.ArgumentTypeError: It is not a number, or below 0.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive whole number. Received: {text!r}")
-    return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0. Received: {text!r}")
+    return value
+
+
+def amount(text: str, thousand: int = 1000) -> int:
+    """Parses a whole number, or one such as "2.4M" and "40k".
+
+    Args:
+        text: The number.
+        thousand: What k stands for; M is its square. Defaults to 1000; for bytes, 1024.
+
+    Raises:
+        ValueError: It is neither.
+
+    Example:
+        >>> amount("2.4M"), amount("40k", 1024)
+        (2400000, 40960)
+    """
+    match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
+    if match is None:
+        raise ValueError("expected a whole number, or one such as 40k or 2.4M")
+    if match[1]:
+        return int(match[1])
+    return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
+
+
+def budget(text: str, thousand: int = 1000) -> int:
+    """Parses the value of an option that is a budget, such as "2.4M".
+
+    Raises:
+        argparse.ArgumentTypeError: It is not an amount above 0.
+    """
+    try:
+        value = amount(text, thousand)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}. Received: {text!r}") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected more than 0. Received: {text!r}")
+    return value
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """The options of `python -m monitoring`."""
 
 import argparse
+from functools import partial
 from typing import Any
 
 from .analysis.advice import DEFAULT_RULE
-from .command_line import Parser, fractions, mask_values, names, numbers, positive
+from .command_line import Parser, budget, fractions, mask_values, names, numbers
 
 EXAMPLES = """\
 examples:
@@ -12,7 +13,7 @@ examples:
       a width for each stage, advice.json, and advised.yaml for train.py --config
   python -m monitoring advise runs/first --cut
       the same, and what is left of the score when the trained network is cut (minutes)
-  python -m monitoring advise runs/first --macs 1500000
+  python -m monitoring advise runs/first --macs 1.5M
       widths that together stay under a budget
   python -m monitoring analyze model.keras --data DIR --layers conv_1,conv_2
       the same for any saved Keras model, on any folder of images
@@ -55,13 +56,13 @@ def _add_advise(commands: Any) -> None:
     options = commands.add_parser("advise", help="a width for each stage", allow_abbrev=False)
     options.add_argument("run", metavar="RUN", help="a run's folder")
     _add_rule(options)
-    options.add_argument("--parameters", type=positive, metavar="N", help="budget: all weights")
+    options.add_argument("--parameters", type=budget, metavar="N", help="budget: all weights")
     options.add_argument(
-        "--macs", type=positive, metavar="N", help="budget: multiply-adds per image"
+        "--macs", type=budget, metavar="N", help="budget: multiply-adds per image, such as 2.4M"
     )
     options.add_argument(
         "--peak-ram",
-        type=positive,
+        type=partial(budget, thousand=1024),
         metavar="BYTES",
         help="budget: activations at their peak in INT8",
     )

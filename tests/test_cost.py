@@ -164,7 +164,7 @@ def test_what_lies_there_at_the_peak(late):
 def test_the_card(capsys):
     assert main(["nano_u", "--filters", "4,8,16", "--layers"]) == 0
     said = capsys.readouterr().out
-    assert "nano_u at 60x80, filters (4, 8, 16)" in said
+    assert "nano_u at 60x80, filters 4,8,16, bottleneck 16\n" in said
     assert "4,212  (3,638 trainable)" in said and "2,399,200" in said
     assert "76,800  bytes in INT8, at decoder_3_1_depthwise:\n" in said
     assert "38,400  from decoder_3_upsample\n" in said
@@ -173,7 +173,7 @@ def test_the_card(capsys):
         main(["nano_u", "--filters", "4:6,8,16", "--bottleneck", "9:3", "--late-upsampling"]) == 0
     )
     said = capsys.readouterr().out
-    assert "filters ((4, 6), 8, 16), bottleneck (9, 3), late_upsampling True" in said
+    assert "filters 4:6,8,16, bottleneck 9:3, late upsampling\n" in said
     assert main(["nano_u", "--decoder-filters", "16,8,4"]) == 0
     assert "4,212  (3,638 trainable)" in capsys.readouterr().out
     assert main(["bu_net", "--json"]) == 0

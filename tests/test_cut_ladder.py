@@ -94,7 +94,7 @@ def test_the_page_of_a_narrowed_run_shows_its_parents_ladder(cut, trained, tmp_p
     assert values["scores"]["cut"]["val"]["miou"] == rung.cut.score
     page = (folder / "report.html").read_text()
     section = page[page.index('id="cut"') : page.index('id="numbers"')]
-    for name in ("all groups cut alike", "this network, cut", "this network, trained on"):
+    for name in ("all groups cut alike", "this network, cut", "this network, fine-tuned"):
         assert f"{name}</li>" in section
 
 

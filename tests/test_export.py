@@ -167,7 +167,7 @@ def test_the_command_line(trained, tmp_path, capsys):
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert "does not exist" in lines[0] and "does not hold a finished run" in lines[1]
+    assert "does not exist" in lines[0] and "holds no finished run of train.py" in lines[1]
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_an_overlapping_plan_is_asked_for_on_the_command_line(trained, monkeypat
     assert exported["arena_bytes"] < arena["plain_bytes"]
     assert f"overlapping plan, {arena['plain_bytes']:,} bytes without: outputs lie" in printed
     assert (
-        "// Memory: outputs lie over inputs as the reference kernels"
+        "// Memory: outputs lie over inputs, which is safe with the reference kernels"
         in (folder / "model_int8.h").read_text()
     )
     content = (folder / "model_int8.tflite").read_bytes()

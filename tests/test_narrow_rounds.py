@@ -1,4 +1,4 @@
-"""`train.py --narrow --rounds`: cut and trained on in turn, down to the budget."""
+"""`train.py --narrow --rounds`: cut and fine-tuned in turn, down to the budget."""
 
 import contextlib
 import io
@@ -122,7 +122,7 @@ def test_the_console_says_which_round_cuts_what(wide, narrowed):
 @pytest.mark.slow
 def test_the_report_shows_the_rounds(narrowed):
     page = (narrowed / "report.html").read_text(encoding="utf-8")
-    assert "and trained on, in 2 rounds." in page
+    assert "and fine-tuned, in 2 rounds." in page
     section = page[page.index("<caption>The rounds") : page.index("<caption>Groups of channels")]
     for each in cut_of(narrowed)["by_round"]:
         scores = [each["scores"][name]["val"]["miou"] for name in ("cut", "trained")]

@@ -236,7 +236,7 @@ def test_the_memory_of_an_int8_file_is_drawn(tmp_path):
     file.write_text(json.dumps(exported | {"arena": arena, "arena_bytes": 1000}))
     page = fresh(tmp_path)
     assert "works in 1,000 bytes" in page and "places tensors itself, in 2,000." in page
-    assert "rests on the reference kernels: kernels that read first." in page
+    assert '<p class="note">Kernels that read first.</p>' in page
     assert "at operator 1, ADD:" in page and "&lt;image&gt; (1 x 8, 8 bytes), out" in page
     assert page.count("Where each tensor lies while the network runs") == 2
     plain = arena | {"plan": "plain", "rests_on": "", "refused": "outputs differ"}

@@ -11,8 +11,15 @@ from monitoring.records.run_files import MODEL
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def load_model(path: Path) -> keras.Model:
+def load_model(
+    path: Path, *, advice: str = "classes of your own need --import MODULE"
+) -> keras.Model:
     """Loads a .keras file in safe mode.
+
+    Args:
+        path: The file.
+        advice: What to do about classes that Keras does not know. Defaults to the option of
+            `python -m monitoring analyze`.
 
     Raises:
         FileNotFoundError: It does not exist.
@@ -27,11 +34,8 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{path} cannot be loaded in safe mode; classes of your own need --import MODULE: "
-            f"{reason[:300]}"
-        ) from None
+        reason = " ".join(str(error).split()).split("Full object config")[0].strip()[:300]
+        raise ValueError(f"{path} cannot be loaded in safe mode; {advice}: {reason}") from None
 
 
 def without_structure(model: keras.Model) -> keras.Model:

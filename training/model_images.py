@@ -82,7 +82,11 @@ def image_shape(model: keras.Model, size: Sequence[int] | None) -> tuple[int, in
     fixed = shape[1:3] if getattr(model, "inputs", None) else (None, None)
     height, width = size or fixed
     if height is None or width is None:
-        raise ValueError(f"The model's input has no fixed size, {shape}: give --input-size H,W.")
+        if getattr(model, "inputs", None):
+            raise ValueError(f"The model's input has no fixed size, {shape}: give --input-size H,W")
+        raise ValueError(
+            f"Model '{model.name}' is subclassed and has no fixed size: give --input-size H,W"
+        )
     if any(side not in (None, given) for side, given in zip(fixed, (height, width), strict=True)):
         raise ValueError(
             f"Model '{model.name}' takes images of {fixed[0]}x{fixed[1]} pixels. Received: "

@@ -10,7 +10,7 @@ from monitoring.records.run_files import CONFIG, expanded
 from training.config import merge, shipped_settings, validate
 from training.settings import Config, DistillationConfig, ExportConfig, NarrowConfig
 
-EPOCHS = 15  # of training on
+EPOCHS = 15  # of fine-tuning
 ANEW: Mapping[str, Any] = {  # what is not taken from the parent's configuration
     "training": {
         "epochs": EPOCHS,
@@ -48,10 +48,12 @@ def narrow_config(chosen: Mapping[str, Any]) -> Config:
     parent = validate(inherited, source=str(narrow.parent)).model
     for key, value in parent.model_dump().items():
         if getattr(config.model, key) != value:
-            advice = "probes cannot be added" if key == "probes" else f"omit model.{key}"
+            advice = f"omit model.{key}"
+            if key == "probes":
+                advice = "they cannot be added: omit --probes (model.probes)"
             raise ValueError(
-                f"A narrowed network keeps its parent's model.{key}: {advice}. Parent: {value}. "
-                f"Received: {getattr(config.model, key)}"
+                f"A narrowed network keeps its parent's model.{key}: {advice}. Parent: "
+                f"{_shown(value)}. Received: {_shown(getattr(config.model, key))}"
             )
     if not narrow.teacher:
         return config
@@ -69,6 +71,11 @@ def check_budget_given(narrow: NarrowConfig) -> None:
             "Narrowing needs a budget: narrow.macs (--macs), narrow.parameters (--parameters), "
             "narrow.peak_ram (--peak-ram) or narrow.arena (--arena)"
         )
+
+
+def _shown(value: Any) -> str:
+    """Returns a setting as a user would write it."""
+    return (", ".join(map(str, value)) or "none") if isinstance(value, tuple) else str(value)
 
 
 def _with_arena(config: Config) -> tuple[Config, NarrowConfig]:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from models import narrow, quantization_aware
-from models.cost import model_cost
+from models.cost import ModelCost, model_cost
 from models.narrowing.narrow import Narrowed
 from monitoring import InputMoments
 from monitoring.analysis.advice_file import read_advice
@@ -59,7 +59,7 @@ def narrowed_model(
             rounds = config.narrow.rounds
             before = config.narrow.parent if rounds == 1 else round_folder(folder, rounds - 1)
             print(f"Narrowing {before}, into {folder}", flush=True)
-        model, values = _cut(parent, config, splits, folder)
+        model, values = _cut(parent, config, splits, folder, verbose=verbose)
         write_values(folder / NARROWING, values)
         with whole_file(folder / NARROWED) as draft:
             model.save(draft)
@@ -144,9 +144,12 @@ def final_values(
 
 def summary(values: Mapping[str, Any]) -> str:
     """Returns what narrowing.json holds as a few lines of text."""
-    cut = [group for group in values["groups"] if group["after"] < group["before"]]
-    before, after = (sum(group[key] for group in cut) for key in ("before", "after"))
-    lines = [f"Cut: {after:,} of {before:,} channels stay, in {len(cut)} groups"]
+    groups = [group for group in values["groups"] if not group["fixed"]]
+    before, after = (sum(group[key] for group in groups) for key in ("before", "after"))
+    cut = sum(group["after"] < group["before"] for group in groups)
+    lines = [
+        f"Cut: {after:,} of {before:,} channels stay; {cut} of {len(groups)} groups were narrowed"
+    ]
     for name, label in zip(COSTS, COST_NAMES, strict=True):
         lines.append(f"  {label}: {values['before'][name]:,} to {values['after'][name]:,}")
     if values.get("arena"):  # absent in older files
@@ -160,8 +163,13 @@ def summary(values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _print_costs(cost: ModelCost) -> None:
+    """Prints how far a network has been cut, since each step takes a while."""
+    print(f"  cut to {cost.macs:,} multiply-adds, {cost.parameters:,} parameters", flush=True)
+
+
 def _cut(
-    parent: Network, config: Config, splits: Splits, folder: Path
+    parent: Network, config: Config, splits: Splits, folder: Path, *, verbose: int
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Cuts the parent or what the rounds before have made of it.
 
@@ -181,7 +189,13 @@ def _cut(
     moments = InputMoments(
         scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
     )
-    narrow_to = partial(narrow, model, moments, multiple=settings.multiple)
+    narrow_to = partial(
+        narrow,
+        model,
+        moments,
+        multiple=settings.multiple,
+        progress=_print_costs if verbose else None,
+    )
     arena = None
     try:
         if settings.arena is None:

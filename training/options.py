@@ -17,7 +17,7 @@ examples:
   python train.py --model nano_u --probes encoder --no-nas-monitoring
       build the probes, but measure nothing
   python train.py --narrow runs/wide --macs 2.4M --output runs/narrow
-      cut channels out of a trained network until it costs that much, and train on
+      cut channels out of a trained network until it costs that much, and fine-tune
   python train.py --config configs/recipe_nano_u.yaml --data DIR
       DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
 """
@@ -118,7 +118,7 @@ def _add_narrowing(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--narrow",
         metavar="PARENT",
-        help="a run's folder or a .keras file, to be cut down to a budget and trained on",
+        help="a run's folder or a .keras file, to be cut down to a budget and fine-tuned",
     )
     options.add_argument(
         "--macs",
@@ -140,7 +140,7 @@ def _add_narrowing(options: argparse.ArgumentParser) -> None:
         "--rounds",
         type=int,
         metavar="N",
-        help="with a budget: cut and train on N times, which share the epochs (default: 1)",
+        help="with a budget: cut and fine-tune N times, which share the epochs (default: 1)",
     )
     options.add_argument(
         "--multiple",

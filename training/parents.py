@@ -53,8 +53,11 @@ def read_parent(settings: NarrowConfig, *, may_fit: bool = False) -> Parent:
 def check_exceeded(cost: ModelCost, budget: Mapping[str, int], name: str) -> None:
     """Raises a ValueError for a network, here `name`, that keeps to a budget already."""
     if all(getattr(cost, key) <= limit for key, limit in budget.items()):
-        has = ", ".join(f"{getattr(cost, key):,} {key.replace('_', ' ')}" for key in budget)
-        raise ValueError(f"Nothing to narrow: {name} keeps to the budget with {has}")
+        has = ", ".join(
+            f"{getattr(cost, key):,} {key.replace('_', ' ')} (at most {limit:,})"
+            for key, limit in budget.items()
+        )
+        raise ValueError(f"Nothing to narrow: {name} keeps to the budget with {has}; give less")
 
 
 def check_reachable(model: keras.Model, settings: NarrowConfig, name: str) -> None:
@@ -85,11 +88,13 @@ def load_parent(path: str | Path) -> keras.Model:
         path = path / MODEL
     elif not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give a run's folder or a .keras file")
-    model = without_structure(load_model(path))
+    model = without_structure(
+        load_model(path, advice="only networks of Keras' own layers can be narrowed")
+    )
     if is_quantization_aware(model):
         raise ValueError(
-            f"{path} is quantisation-aware: narrow the network that it was before, and train on "
-            "with --quantization-aware"
+            f"{path} is quantisation-aware: narrow a network that was trained without it, and "
+            "train the narrowed one with --quantization-aware"
         )
     _check_shapes(path, model)
     return model

@@ -91,7 +91,7 @@ def prepare_pipeline(
     A pipeline trains a teacher, teaches a student, exports it to INT8, and reports on all of
     them. With `training.quantization_aware`, a second student is trained with the rounding of
     INT8 and exported beside the first. With a budget in `narrow`, the teacher is also narrowed to
-    it, trained on and exported. A step that was killed continues, and ends as if it had never
+    it, fine-tuned and exported. A step that was killed continues, and ends as if it had never
     been stopped.
 
     Args:

@@ -1,12 +1,11 @@
 """The types of a configuration's values: numbers, amounts, folders, and how they are read."""
 
 import os
-import re
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from monitoring.command_line import amount
 from monitoring.records.run_files import checked_folder
 from training.mask_options import mask_values
 
@@ -34,13 +33,7 @@ def _amount(thousand: int) -> BeforeValidator:
     def read(value: Any) -> Any:
         if type(value) is int:
             return value
-        text = value if isinstance(value, str) else ""
-        match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
-        if match is None:
-            raise ValueError("expected a whole number, or one such as 40k or 2.4M")
-        if match[1]:
-            return int(match[1])
-        return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
+        return amount(value if isinstance(value, str) else "", thousand)
 
     return BeforeValidator(read)
 

@@ -142,15 +142,15 @@ BUDGETS = {  # {cost, as `models.cost` names it: key of a budget}
 
 
 class NarrowConfig(Section):
-    """A trained network that is cut down and trained on, in place of one that is built anew.
+    """A trained network that is cut down and fine-tuned, in place of one that is built anew.
 
     `parent`: a run's folder, a .keras file, or None. `outputs`: what it puts out; if None, its
     last activation tells. `macs` (multiply-adds per image), `parameters` and `peak_ram` (bytes of
     activations at their peak in INT8) are the most that may be left; None: no limit. So is
     `overlapped_ram`, the same peak if outputs may lie over inputs. `arena`: most bytes that the
-    exported INT8 file needs; it becomes one of the two. `rounds`: how often it is cut and trained
-    on, which share the epochs. `multiple`: widths are multiples of it, where the parent's layers
-    had as many channels. `teacher`: whether it learns from the parent's answers, too.
+    exported INT8 file needs; it becomes one of the two. `rounds`: how often it is cut and
+    fine-tuned; they share the epochs. `multiple`: widths are multiples of it, where the parent's
+    layers had as many channels. `teacher`: whether it learns from the parent's answers, too.
     """
 
     parent: AbsolutePath | None = None
@@ -205,7 +205,7 @@ class ExportConfig(Section):
 class PipelineConfig(Section):
     """The teacher of `--pipeline`.
 
-    If `teacher_epochs` is None, its configuration decides. `narrow_epochs`: of training on the
+    If `teacher_epochs` is None, its configuration decides. `narrow_epochs`: of fine-tuning the
     narrowed teacher; if None, 15.
     """
 

@@ -10,22 +10,24 @@ from models import MODELS
 from models.cost import model_cost
 from monitoring.analysis.advice import Cost
 from monitoring.records.files import whole_file
-from monitoring.records.reading import RunFolder
-from monitoring.records.run_files import CONFIG
+from monitoring.records.reading import RunFolder, read_checked
+from monitoring.records.run_files import CONFIG, NARROWING
 from training.config import validate
 from training.network import builder_options
 from training.settings import Config
 
 
 def stages_of(run: RunFolder) -> "Stages | None":
-    """Returns the network of a run; None if none of its probes stands for a width of the zoo.
-
-    The configuration of a network that was narrowed does not hold its widths.
-    """
+    """Returns the network of a run; None if none of its probes stands for a width of the zoo."""
     if not run.config:
         return None
     config = validate(run.config, source=str(run.folder / CONFIG))
-    if config.model.name not in MODELS or config.narrow.parent is not None:
+    if config.narrow.parent is not None:
+        narrowed = _rebuilt(run.folder / NARROWING, config)
+        if narrowed is None:
+            return None
+        config = narrowed
+    if config.model.name not in MODELS:
         return None
     now = {
         probe: record.channels
@@ -33,6 +35,22 @@ def stages_of(run: RunFolder) -> "Stages | None":
         if probe.startswith(("probe_encoder_", "probe_bottleneck"))
     }
     return Stages(config, now) if now else None
+
+
+def _rebuilt(path: Path, config: Config) -> Config | None:
+    """Returns a configuration that builds a narrowed network anew; None if no builder makes it.
+
+    Args:
+        path: The run's narrowing.json, which may be absent.
+        config: The run's configuration, which does not hold the widths.
+    """
+    settings = read_checked(path).get("model") if path.is_file() else None
+    if settings is None:
+        return None
+    sections = config.model_dump()
+    sections["model"] |= settings
+    sections |= {"narrow": {}, "distillation": {}}
+    return validate(sections, source=str(path))
 
 
 class Stages:
@@ -50,13 +68,16 @@ class Stages:
     def arguments(self, widths: Mapping[str, int]) -> dict[str, Any]:
         """Returns the builder's `filters` and `bottleneck` at {probe: width}.
 
-        A probe ends its stage: where each block has a width, those before get at most that one.
+        A probe ends its stage: where each block has a width, and the last one gets another, those
+        before get at most that one.
         """
         settings = self.config.model
         defaults = inspect.signature(MODELS[settings.name]).parameters
         filters = list(settings.filters or defaults["filters"].default)
         bottleneck = settings.bottleneck or defaults["bottleneck"].default
         for probe, width in widths.items():
+            if width == self.now.get(probe):
+                continue
             if probe == "probe_bottleneck":
                 bottleneck = _at_most(bottleneck, width)
             elif probe.startswith("probe_encoder_"):

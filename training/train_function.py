@@ -54,7 +54,7 @@ def train(
         distill_from: A teacher of the same input and output: a run's folder or a .keras file.
             Defaults to None: `config`'s, else no teacher.
         narrow: Keys of the configuration's section `narrow`: a trained network is cut down and
-            trained on, such as {"parent": "runs/wide", "macs": "2.4M"}, with "rounds" in several
+            fine-tuned, such as {"parent": "runs/wide", "macs": "2.4M"}, with "rounds" in several
             rounds. Defaults to None: `config`'s, else a network is built anew.
         quantization_aware: Whether to round weights and activations as INT8 will, nano_u
             only. Defaults to None: `config`'s, else False.

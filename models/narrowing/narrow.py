@@ -1,6 +1,6 @@
 """A trained network becomes a smaller one that keeps what it has learnt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -70,6 +70,7 @@ def narrow(
     widths: Mapping[str, int] | None = None,
     keep: Sequence[str] = (),
     multiple: int = 1,
+    progress: Callable[[ModelCost], None] | None = None,
 ) -> Narrowed:
     """Cuts channels out of a trained network and re-solves the layers that read them.
 
@@ -89,16 +90,20 @@ def narrow(
         widths: {name of a group or of a layer that makes it: channels to keep}. Defaults to None.
         keep: Layers whose channels stay as they are. Defaults to ().
         multiple: Widths are multiples of it in groups that had as many channels. Defaults to 1.
+        progress: Called with what the network costs after each round of cutting. Defaults to
+            None.
 
     Returns:
         The narrowed network, its widths and costs, and what each group lost by the estimate.
 
     Raises:
+        TypeError: The moments are something else, such as images.
         ValueError: The model has no graph or nothing to cut, a name is unknown, or the budget
             cannot be met.
 
     Example:
-        >>> from models import Nano_U
+        >>> import numpy as np
+        >>> from models import Nano_U, narrow
         >>> from monitoring import InputMoments
         >>> images = np.random.default_rng(0).normal(size=(8, 60, 80, 3))
         >>> small = narrow(Nano_U(), InputMoments(images), {"macs": 2_300_000})
@@ -110,6 +115,11 @@ def narrow(
         Pruning for Accelerating Very Deep Neural Networks, https://arxiv.org/abs/1707.06168
         (re-solved readers).
     """
+    if not hasattr(moments, "covariances"):
+        raise TypeError(
+            "Expected moments that measure layers, such as monitoring.InputMoments(images). "
+            f"Received: {type(moments).__name__}"
+        )
     plan = checked_plan(model)
     stays = [_group_of(plan, name) for name in keep]
     allocation = Allocation(plan, stays, multiple)
@@ -137,6 +147,8 @@ def narrow(
         measured = rounds.measure()
         partial = round_budget(allocation, limits, rounds.widths)
         rounds.cut(measured, allocation.narrower(rounds.widths, partial, measured.paths))
+        if progress is not None:
+            progress(rounds.cost())
     return described(plan, rounds, moments.weighted)
 
 

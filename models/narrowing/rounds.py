@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from ..cost import ModelCost, model_cost
 from .compensation import compensate
 from .cut import Cut, cut
 from .elimination import Path, Quadratic, elimination_path, exchanged, loss_without
@@ -65,6 +66,10 @@ class Rounds:
     def widths(self) -> np.ndarray:
         """Channels left in each group, (groups,)."""
         return np.array([len(kept) for kept in self.kept])
+
+    def cost(self) -> ModelCost:
+        """Returns what the network costs now."""
+        return model_cost(self._plan.model)
 
     @property
     def most(self) -> np.ndarray:

@@ -54,6 +54,8 @@ class Allocation:
         Raises:
             ValueError: They do not.
         """
+        if not self._free.any():
+            raise ValueError("Expected channels that can be cut. Received: keep, with all of them")
         for name, limit in budget.items():
             least = float(self.costs.cost(name, self.least()))
             now = float(self.costs.cost(name, self.widths))

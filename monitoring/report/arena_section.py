@@ -1,6 +1,7 @@
 """What a run's page shows of the memory that its INT8 file works in."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -71,8 +72,23 @@ def peak_of(tensors: Sequence[Mapping[str, Any]], operators: Sequence[str]) -> P
     alive = [_alive(tensors, step) for step in range(len(operators))]
     totals = [sum(tensor["bytes"] for tensor in each) for each in alive]
     step = totals.index(max(totals))
-    rows = [(t["name"], " x ".join(map(str, t["shape"])), t["bytes"]) for t in alive[step]]
+    rows = [
+        (short_name(t["name"]), " x ".join(map(str, t["shape"])), t["bytes"]) for t in alive[step]
+    ]
     return Peak(step + 1, operators[step], sorted(rows, key=lambda row: -row[2]))
+
+
+def short_name(name: str) -> str:
+    """Returns the layer's name in a LiteRT tensor's.
+
+    Example:
+        >>> short_name("nano_u_1/encoder_1_1_relu_1/Relu;nano_u_1/encoder_1_1_pointwise_1/conv")
+        'encoder_1_1_relu'
+        >>> short_name("serving_default_image:0")
+        'serving_default_image:0'
+    """
+    parts = name.split(";")[0].split("/")
+    return re.sub(r"_1$", "", parts[1]) if len(parts) > 1 else name
 
 
 def _alive(tensors: Sequence[Mapping[str, Any]], step: int) -> list[Mapping[str, Any]]:
@@ -103,7 +119,7 @@ def arena_map(
         first, last, place = tensor["first"], tensor["last"], tensor[plan]
         shape = " x ".join(map(str, tensor["shape"]))
         text = (
-            f"{tensor['name']}, {shape}: {tensor['bytes']:,} bytes from {place:,}, "
+            f"{short_name(tensor['name'])}, {shape}: {tensor['bytes']:,} bytes from {place:,}, "
             f"operators {first + 1} to {last + 1}"
         )
         parts.append(

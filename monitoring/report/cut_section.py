@@ -12,8 +12,8 @@ from .sections import cost_rows
 
 NETWORKS = (
     ("parent", "its parent"),
-    ("cut", "cut, before it was trained on"),
-    ("trained", "trained on"),
+    ("cut", "cut, before fine-tuning"),
+    ("trained", "fine-tuned"),
 )
 
 
@@ -118,7 +118,7 @@ def _ladder(narrowing: Mapping[str, Any]) -> Figure | None:
     along = [narrowing["after"]["macs"] / MILLION]
     others = [
         Series(f"this network, {label}", along, [score], dots=True)
-        for network, label in (("cut", "cut"), ("trained", "trained on"))
+        for network, label in (("cut", "cut"), ("trained", "fine-tuned"))
         if (score := _miou(narrowing, network, "val")) is not None
     ]
     return ladder_figure(ladder_from(narrowing["ladder"]), others)

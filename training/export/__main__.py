@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from monitoring.command_line import Parser, one_line
+from monitoring.command_line import Parser, not_negative, one_line
 from training.export import OVERLAP, PLAIN, TOLERANCE, export_run, summary
 from training.export.vela import ACCELERATORS
 
@@ -19,7 +19,7 @@ def parser() -> Parser:
     options.add_argument("--data", metavar="DIR", help="default: the run's own images")
     options.add_argument(
         "--export-tolerance",
-        type=float,
+        type=not_negative,
         default=TOLERANCE,
         metavar="POINTS",
         help="points of mIoU that may be lost (default: 1)",

@@ -169,11 +169,11 @@ def check_file(
     if lost > tolerance:
         refused = f"it loses {lost:.2f} points of mIoU, more than {tolerance:g}"
     if outside:
-        reason = f"{', '.join(outside)} outside the microcontroller's operators"
+        reason = f"MicroFlow lacks {', '.join(outside)}"
         if name in FOR_MICROCONTROLLERS:
             refused = "; ".join(part for part in (refused, reason) if part)
         else:
-            note = f"for LiteRT only: {reason}"
+            note = f"not for MicroFlow: it lacks {', '.join(outside)}"
     return Exported(
         file=INT8_REFUSED if refused else INT8,
         refused=refused,

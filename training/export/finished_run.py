@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from monitoring.records.files import read_values
-from monitoring.records.run_files import CONFIG, MODEL, expanded
+from monitoring.records.run_files import CONFIG, MODEL, REPORT, expanded
+from monitoring.report.run_page import write_report
 from training.config import validate
 from training.export.device_file import TOLERANCE, export
 from training.export.exported import Exported
@@ -25,7 +26,7 @@ def export_run(
     arena_plan: str = PLAIN,
     vela: str | None = None,
 ) -> Exported:
-    """Exports a finished run of train.py.
+    """Exports a finished run of train.py; its report, if it has one, is written again.
 
     Args:
         run: The run's folder.
@@ -47,11 +48,11 @@ def export_run(
     settings = folder / CONFIG
     if not settings.is_file() or not (folder / MODEL).is_file():
         raise FileNotFoundError(
-            f"{folder} does not hold a finished run of train.py: {MODEL} and {CONFIG}"
+            f"{folder} holds no finished run of train.py: expected {MODEL} and {CONFIG} in it"
         )
     config = validate(read_values(settings), source=str(settings))
     model = load_model(folder / MODEL)
-    return export(
+    exported = export(
         model,
         read_config_splits(config, expanded(data) if data else None),
         folder,
@@ -63,6 +64,9 @@ def export_run(
         arena_plan=arena_plan,
         vela=vela,
     )
+    if (folder / REPORT).is_file():
+        write_report(folder)
+    return exported
 
 
 def summary(exported: Exported) -> str:
@@ -80,7 +84,7 @@ def summary(exported: Exported) -> str:
         f"  test mIoU {scores.miou:.4f}, float {before.miou:.4f}; F1 {scores.f1:.4f}, "
         f"float {before.f1:.4f}; {100 * exported.agreement:.2f} % of pixels agree, "
         f"{100 * exported.within_a_step:.1f} % within one step",
-        f"  arena {memory:,} bytes ({origin}; estimate {exported.arena_estimate:,})",
+        f"  arena {memory:,} bytes ({origin})",
         f"  fits in 320 KB: {fits}",
         f"  operators: {used}",
     ]

@@ -36,7 +36,7 @@ def c_header(
     remark = f"// Memory: {note}.\n" if note else ""
     meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
     return f"""\
-// {len(content)} bytes of LiteRT, INT8. real = scale * (int8 - zero_point).
+// LiteRT model, INT8, {len(content):,} bytes. real = scale * (int8 - zero_point).
 // Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
 {remark}#pragma once
 

@@ -17,8 +17,9 @@ from training.litert import arena_bytes
 PLAIN, OVERLAP = "plain", "overlap"  # kinds of plans
 RANDOM_INPUTS = 1000  # on which a file must compute the same, beside the test split
 RESTS = (
-    "outputs lie over inputs as the reference kernels of TensorFlow Lite Micro allow; optimised "
-    "kernels (CMSIS-NN, ESP-NN) may read ahead: check its outputs on the device"
+    "outputs lie over inputs, which is safe with the reference kernels of TensorFlow Lite Micro; "
+    "optimised kernels (CMSIS-NN, ESP-NN) may read ahead, so check the network's outputs on the "
+    "device"
 )
 METADATA = "OfflineMemoryAllocation"
 VERSION, SUBGRAPHS = 1, 1
