@@ -215,7 +215,7 @@ def test_an_overlapping_plan_is_asked_for_on_the_command_line(trained, monkeypat
 
 def test_an_overlapping_plan_needs_an_export(capsys):
     assert train_main(["--model", "nano_u", "--arena-plan", "overlap"]) == 2
-    assert "--arena-plan need --export int8" in capsys.readouterr().err
+    assert "--arena-plan and --vela need --export int8" in capsys.readouterr().err
 
 
 def as_firmware_reads_it(text, section, field):

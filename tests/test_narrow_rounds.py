@@ -135,7 +135,7 @@ def test_the_report_shows_the_rounds(narrowed):
 def test_widths_are_multiples(wide, cost, tmp_path, monkeypatch, capsys):
     passed = {}
 
-    def record(*_, multiple):
+    def record(*_, multiple, progress):
         passed["multiple"] = multiple
         raise Killed
 

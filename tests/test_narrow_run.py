@@ -196,14 +196,22 @@ def test_losses_are_those_of_the_measured_images(wide, narrowed, evaluation, spl
         assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_advice_does_not_rebuild_what_no_builder_makes(narrowed, tmp_path):
+def test_advice_rebuilds_a_narrowed_network_if_a_builder_makes_it(narrowed, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(narrowed[0], folder)
-    (folder / "advice.json").unlink()
+    for name in ("advice.json", "advised.yaml"):
+        (folder / name).unlink(missing_ok=True)
     from training import advise
 
-    advice = advise(folder)
-    assert advice.costs is None and not (folder / "advised.yaml").exists()
+    cost = json.loads((folder / "cost.json").read_text())
+    assert advise(folder).costs[0]._asdict().items() <= cost.items()
+    advised = read_config(folder / "advised.yaml")
+    assert advised.narrow.parent is None and advised.distillation.teacher is None
+    assert model_cost(build(advised)).macs <= cost["macs"]
+    (folder / "advised.yaml").unlink()
+    values = json.loads((folder / "narrowing.json").read_text())
+    (folder / "narrowing.json").write_text(json.dumps(values | {"model": None}))
+    assert advise(folder).costs is None and not (folder / "advised.yaml").exists()
 
 
 def killed_after_the_first_epoch(self, epoch, logs=None):
@@ -398,7 +406,10 @@ def test_what_is_asked_for_wrongly_is_said_in_a_line(wide, macs, tmp_path, capsy
         ((*narrow, "--macs", "10"), "Expected a budget of at least macs="),
         ((*narrow, "--macs", "900M"), "Nothing to narrow"),
         ((*narrow, "--macs", macs, "--model", "bu_net"), "keeps its parent's model.name"),
-        ((*narrow, "--macs", macs, "--probes", "decoder"), "probes cannot be added"),
+        (
+            (*narrow, "--macs", macs, "--probes", "decoder"),
+            "omit --probes (model.probes). Parent: encoder. ",
+        ),
         ((*narrow, "--macs", macs, "--teacher", "--distill-from", tmp_path), "is the parent: omit"),
         ((*narrow, "--macs", macs, "--pipeline"), "--pipeline narrows its own teacher"),
         (("--narrow", tmp_path / "none", "--macs", "1M", *new), "does not exist"),

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -201,7 +202,24 @@ def test_runs_of_other_data_are_said_not_to_compare(trained, tmp_path):
         "another input size (30x40, not 60x80)"
     )
     write_comparison(Comparison(other, [difference]), tmp_path / "page.html")
-    assert difference in page((tmp_path / "page.html").read_text()).text
+    text = page((tmp_path / "page.html").read_text()).text
+    assert difference in text and "Scores over costs" not in text
+
+
+def test_scores_are_drawn_over_costs_with_seeds_joined(trained, tmp_path):
+    first, second = compare_runs(trained).runs
+    runs = [
+        replace(first, miou=0.8, arena=50_000),
+        replace(first, name="again", seed=1, miou=0.9, arena=50_000),
+        replace(second, miou=0.7, arena=None),
+        replace(second, name="unfinished", miou=math.nan),
+    ]
+    write_comparison(Comparison(runs, []), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "Scores over costs" in page(text).text
+    assert "Test mIoU over multiply-adds per image, millions" in text
+    assert "Test mIoU over arena" not in text  # one network has an arena
+    assert "width-4, again: 0.8500 ± 0.0500, 2 seeds" in text and "unfinished: " not in text
 
 
 @pytest.mark.parametrize("command", ["advise", "report", "compare"])

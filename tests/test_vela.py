@@ -93,3 +93,12 @@ def test_a_run_shows_it(tmp_path, capsys):
     assert "ethos-u55-64, as Arm&#39;s compiler Vela" in page or "ethos-u55-64, as Arm's" in page
     sram = re.search(r"for size: ([\d,]+) bytes", printed)[1]
     assert f"<td>size</td><td>{sram}</td>" in page
+    # Exported anew, the report is, too.
+    assert main([str(folder), "--vela", "ethos-u55-32", "--export-tolerance", "100"]) == 0
+    assert "ethos-u55-32, as Arm" in (folder / "report.html").read_text()
+
+
+def test_a_tolerance_is_not_negative(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--export-tolerance", "-1"])
+    assert "expected a number of at least 0. Received: '-1'" in capsys.readouterr().err

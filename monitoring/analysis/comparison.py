@@ -24,6 +24,7 @@ class ComparedRun:
         size: Height and width of its input, or ().
         miou: On the test split; nan where the run has not finished.
         cost: Cost of its network; None where the run does not say.
+        arena: Bytes of the arena of its INT8 file; None where there is none, or it is unknown.
         records: {probe: its records in order}.
     """
 
@@ -34,6 +35,7 @@ class ComparedRun:
     size: tuple[int, ...]
     miou: float
     cost: Cost | None
+    arena: int | None
     records: dict[str, list[ProbeRecord]]
 
 
@@ -91,6 +93,7 @@ def compared_run(run: RunFolder) -> ComparedRun:
         size=size,
         miou=math.nan if miou is None else miou,
         cost=Cost(*(run.cost[name] for name in Cost._fields)) if run.cost else None,
+        arena=run.exported.get("arena_bytes"),
         records=dict(run.records),
     )
 

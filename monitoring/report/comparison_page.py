@@ -1,12 +1,20 @@
 """The page of a comparison: one table, and one figure for each stage."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from ..analysis.advice import Cost
 from ..analysis.comparison import ComparedRun, Comparison, compare_runs, stages, trend
 from ..analysis.tables import short
 from .figures import Figure, Series, line_chart
 from .page import environment, write_text
+from .pareto import ScoredNetwork, pareto_figure
+
+COSTS: Mapping[str, Callable[[ComparedRun], float | None]] = {
+    "arena of the INT8 file, KiB": lambda run: None if run.arena is None else run.arena / 1024,
+    "multiply-adds per image, millions": lambda run: run.cost.macs / 1e6 if run.cost else None,
+}
 
 
 def compare(runs: Sequence[str | Path], output: str | Path | None = "compare.html") -> Comparison:
@@ -47,11 +55,37 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
             runs=runs,
             stages=stages(runs),
             figures=stage_figures(runs),
+            score_figures=score_figures(runs),
             differences=comparison.differences,
             trend=trend,
         )
     )
     write_text(path, text)
+
+
+def score_figures(runs: Sequence[ComparedRun]) -> list[Figure]:
+    """Returns test mIoU over the arena and over multiply-adds, where two networks have them.
+
+    Runs of one network, with several seeds, are one mean with its standard error. Runs on other
+    images than the first are left out.
+    """
+    comparable = [run for run in runs if (run.data, run.size) == (runs[0].data, runs[0].size)]
+    scored = [run for run in comparable if run.cost is not None and math.isfinite(run.miou)]
+    figures = []
+    for label, cost in COSTS.items():
+        networks: dict[tuple[str, Cost | None, float], list[ComparedRun]] = {}
+        for run in scored:
+            value = cost(run)
+            if value:
+                networks.setdefault((run.model, run.cost, value), []).append(run)
+        points = [
+            ScoredNetwork(", ".join(r.name for r in same), key[2], [r.miou for r in same], key[0])
+            for key, same in networks.items()
+        ]
+        if len(points) > 1:
+            title = f"Test mIoU over {label}"
+            figures.append(pareto_figure(points, title=title, x_label=label, y_label="mIoU"))
+    return figures
 
 
 def stage_figures(runs: Sequence[ComparedRun]) -> list[tuple[str, Figure]]:

@@ -75,8 +75,8 @@ def line_chart(series: Sequence[Series], *, title: str, x_label: str, y_label: s
     along = [v for s in series for v in s.x if _drawable(v)]
     if not drawn or not along:
         return Figure('<p class="empty">Nothing to draw: no value is defined.</p>')
-    x_axis, y_axis = _Axis(along, LEFT, WIDTH - RIGHT), _Axis(drawn, HEIGHT - BOTTOM, TOP)
-    parts = [*_frame(x_axis, y_axis, x_label, y_label)]
+    x_axis, y_axis = Axis(along, LEFT, WIDTH - RIGHT), Axis(drawn, HEIGHT - BOTTOM, TOP)
+    parts = [*frame(x_axis, y_axis, x_label, y_label)]
     for number, line in enumerate(series):
         kind = f"c{number % 8}"
         for points in _unbroken(line.x, line.low, line.high):
@@ -109,9 +109,9 @@ def spectrum(eigenvalues: np.ndarray, in_use: float, *, title: str) -> Figure:
     values = [float(v) for v in eigenvalues]
     if not values:
         return Figure('<p class="empty">Nothing to draw: no channel is alive.</p>')
-    x_axis = _Axis([0.5, len(values) + 0.5], LEFT, WIDTH - RIGHT)
-    y_axis = _Axis([0, max(values)], HEIGHT - BOTTOM, TOP)
-    parts = [*_frame(x_axis, y_axis, "direction", "eigenvalue")]
+    x_axis = Axis([0.5, len(values) + 0.5], LEFT, WIDTH - RIGHT)
+    y_axis = Axis([0, max(values)], HEIGHT - BOTTOM, TOP)
+    parts = [*frame(x_axis, y_axis, "direction", "eigenvalue")]
     thick = max(0.5, 0.8 * (x_axis(2) - x_axis(1)))
     for number, value in enumerate(values, start=1):
         top, kind = y_axis(value), "used" if number <= in_use else "spare"
@@ -133,8 +133,14 @@ def spectrum(eigenvalues: np.ndarray, in_use: float, *, title: str) -> Figure:
     return svg(parts, WIDTH, HEIGHT, title)
 
 
-class _Axis:
-    """Maps values to pixels."""
+class Axis:
+    """Maps values to pixels.
+
+    Args:
+        values: What has to fit in.
+        start: Pixel of the least.
+        end: Pixel of the largest.
+    """
 
     def __init__(self, values: Sequence[float], start: float, end: float):
         self.low, self.high = min(values), max(values)
@@ -145,10 +151,12 @@ class _Axis:
         self.start, self.end = start, end
 
     def __call__(self, value: float) -> float:
+        """Returns a value's pixel."""
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
 
-def _frame(x_axis: _Axis, y_axis: _Axis, x_label: str, y_label: str) -> list[str]:
+def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[str]:
+    """Returns grid, numbers and labels of two axes."""
     parts = []
     for value in ticks(y_axis.low, y_axis.high):
         at = y_axis(value)
