@@ -1,6 +1,7 @@
 """The command line of the application. Nothing heavy is imported until it is needed."""
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
             **{"peak_ram": args.peak_ram, "arena": args.arena, "teacher": args.teacher},
             **{"rounds": args.rounds, "multiple": args.multiple},
         },
+        "search": {"trials": args.trials, "storage": args.storage, "workers": args.workers},
         "nas": {"enabled": monitoring},
         "export": {
             "format": args.export,
@@ -84,6 +86,24 @@ def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
             pipeline.train(run, verbose=verbose)
     pipeline.report(verbose=verbose)
     return 3 if pipeline.is_refused() else 0
+
+
+def run_search(args: argparse.Namespace, arguments: Sequence[str]) -> int:
+    """Runs a search to its end, and returns the exit code."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError("--search needs optuna: pip install '.[search]'")
+    with user_input():
+        with quiet_start():
+            from training.search import search as searching
+            from training.search.prepared_search import prepare_search
+        search, fitting = prepare_search(args.config, overrides(args))
+        study = searching.study_of(search)
+    for fitted in fitting:
+        print(searching.described(fitted), flush=True)
+    command = [sys.executable, __file__, *searching.without_workers(arguments)]
+    searching.run_search(search, study, fitting, command)
+    with user_input():
+        return 3 if searching.finish_search(search, study) else 0
 
 
 def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:
@@ -145,6 +165,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.pipeline and args.resume is None:
             remains = "the same command with --output resumes it"
             return run_pipeline(args, verbose)
+        if args.search and args.resume is None:
+            remains = "the same command with --output goes on with it"
+            return run_search(args, sys.argv[1:] if arguments is None else arguments)
         with user_input():
             runs = prepare_runs(args, verbose)
         codes = []

@@ -15,7 +15,7 @@ def test_it_keeps_to_its_limits_and_nothing_wider_does(name, late):
     found = widest(name, limits, late_upsampling=late)
     costs = []
     for step in range(1, 3 * STEPS):
-        settings = _settings(name, step, (60, 80), late_upsampling=late)
+        settings = _settings(name, step, (60, 80), 1.0) | {"late_upsampling": late}
         options = {k: v for k, v in settings.items() if k not in ("name", "input_size")}
         cost = model_cost(MODELS[name]((60, 80, 3), **options))
         costs.append((cost.macs, cost.parameters))

@@ -19,7 +19,7 @@ from models.cost import model_cost
 from train import main
 from training import pipeline
 from training.config import read_config
-from training.settings import NarrowConfig
+from training.sections import NarrowConfig
 
 pytestmark = pytest.mark.slow
 

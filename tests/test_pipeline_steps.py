@@ -5,7 +5,7 @@ import pytest
 from train import main
 from training.config import read_config
 from training.pipeline_steps import checked_steps, with_teacher
-from training.settings import NarrowConfig
+from training.sections import NarrowConfig
 
 PIPELINE = {"pipeline": {"teacher": "nano_u"}}
 BUDGET = {**PIPELINE, "narrow": {"macs": "1.2M"}}

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from monitoring.records.files import read_values
 from monitoring.records.run_files import expanded
-from training.settings import Config, ModelConfig, NarrowConfig
+from training.sections import NarrowConfig
+from training.settings import Config, ModelConfig
 
 DEFAULT_PROBES = ("encoder", "bottleneck")
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"

@@ -50,7 +50,12 @@ class Fitted:
 
 
 def widest(
-    name: str, limits: Limits, *, size: tuple[int, int] = (60, 80), late_upsampling: bool = False
+    name: str,
+    limits: Limits,
+    *,
+    size: tuple[int, int] = (60, 80),
+    late_upsampling: bool = False,
+    decoder: float = 1.0,
 ) -> Fitted:
     """Returns the widest network that keeps to limits, every stage the same share of its width.
 
@@ -59,6 +64,7 @@ def widest(
         limits: What it must keep to; at least one.
         size: Height and width of the images. Defaults to (60, 80).
         late_upsampling: As for the builders. Defaults to False.
+        decoder: Widths of the decoder, as a share of the encoder's. Defaults to 1.
 
     Raises:
         ValueError: Not even the narrowest fits, there is no limit, or the arena cannot be told.
@@ -73,7 +79,7 @@ def widest(
 
     def fits(step: int) -> bool:
         if step not in measured:
-            settings = _settings(name, step, size, late_upsampling=late_upsampling)
+            settings = _settings(name, step, size, decoder) | {"late_upsampling": late_upsampling}
             measured[step] = _measured(settings, limits)
         return measured[step] is not None
 
@@ -89,31 +95,31 @@ def widest(
     return best
 
 
-def _settings(
-    name: str, step: int, size: tuple[int, int], *, late_upsampling: bool
-) -> dict[str, Any]:
+def _settings(name: str, step: int, size: tuple[int, int], decoder: float) -> dict[str, Any]:
     """Returns the section `model` of a network of a share of the shipped widths."""
     defaults = inspect.signature(MODELS[name]).parameters
     whole = (*defaults["filters"].default, defaults["bottleneck"].default)
-    widths = [max(1, round(step / STEPS * width)) for width in whole]
+    *filters, bottleneck = (max(1, round(step / STEPS * width)) for width in whole)
     return {
-        **{"name": name, "input_size": list(size), "filters": widths[:-1]},
-        **{"bottleneck": widths[-1], "late_upsampling": late_upsampling},
+        **{"name": name, "input_size": list(size), "filters": filters, "bottleneck": bottleneck},
+        "decoder_filters": [max(1, round(decoder * width)) for width in reversed(filters)],
     }
 
 
-def _build(settings: Mapping[str, Any]) -> keras.Model:
+def built(settings: Mapping[str, Any]) -> keras.Model:
+    """Returns the network of a section `model` as `widest` returns it."""
     return MODELS[settings["name"]](
         (*settings["input_size"], 3),
         tuple(settings["filters"]),
         settings["bottleneck"],
+        decoder_filters=tuple(settings["decoder_filters"]),
         late_upsampling=settings["late_upsampling"],
     )
 
 
 def _measured(settings: Mapping[str, Any], limits: Limits) -> Fitted | None:
     """Returns what a network costs; None if it is more than a limit."""
-    model = _build(settings)
+    model = built(settings)
     cost = model_cost(model)
     if limits.macs is not None and cost.macs > limits.macs:
         return None

@@ -8,7 +8,8 @@ from monitoring.command_line import quiet_start
 from monitoring.records.files import read_values
 from monitoring.records.run_files import CONFIG, expanded
 from training.config import merge, shipped_settings, validate
-from training.settings import Config, DistillationConfig, ExportConfig, NarrowConfig
+from training.sections import DistillationConfig, ExportConfig, NarrowConfig
+from training.settings import Config
 
 EPOCHS = 15  # of fine-tuning
 ANEW: Mapping[str, Any] = {  # what is not taken from the parent's configuration

@@ -18,6 +18,8 @@ examples:
       build the probes, but measure nothing
   python train.py --narrow runs/wide --macs 2.4M --output runs/narrow
       cut channels out of a trained network until it costs that much, and fine-tune
+  python train.py --search --arena 128k --arena-plan overlap --output runs/search
+      try networks that fit into 128 KB, and export the best
   python train.py --config configs/recipe_nano_u.yaml --data DIR
       DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
 """
@@ -74,6 +76,23 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="teacher, distilled student, with a budget also the narrowed teacher, INT8 and a "
         "report; resumes what --output holds",
+    )
+    options.add_argument(
+        "--search",
+        action="store_true",
+        help="find the best network within --arena, --macs and --parameters; resumes what --output "
+        "holds",
+    )
+    options.add_argument(
+        "--trials", type=int, metavar="N", help="of --search: networks that are tried (default: 16)"
+    )
+    options.add_argument(
+        "--storage",
+        metavar="URL",
+        help="of --search: Optuna's, which several machines can share (default: a file)",
+    )
+    options.add_argument(
+        "--workers", type=int, metavar="N", help="of --search: processes here (default: 1)"
     )
     options.add_argument(
         "--export",

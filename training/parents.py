@@ -13,7 +13,7 @@ from models.quantization import is_quantization_aware
 from monitoring.records.run_files import MODEL, PIPELINE_SETTINGS, expanded
 from training.model_files import load_model, without_structure
 from training.output_kind import output_kind
-from training.settings import NarrowConfig
+from training.sections import NarrowConfig
 
 
 class Parent(NamedTuple):

@@ -9,7 +9,8 @@ from training.config import merge, read_config, validate
 from training.narrow_settings import ANEW, check_budget_given
 from training.network import build, check_model_name, check_settings, checked_network
 from training.parents import check_exceeded, check_reachable
-from training.settings import Config, NarrowConfig
+from training.sections import NarrowConfig
+from training.settings import Config
 
 TEACHER, STUDENT, AWARE, NARROWED = "teacher", "student", "student_aware", "narrowed"
 

@@ -10,7 +10,8 @@ from typing import Any
 from models.cost import ModelCost
 from monitoring.records.reading import read_checked
 from monitoring.records.run_files import EVALUATION
-from training.settings import Config, ExportConfig
+from training.sections import ExportConfig
+from training.settings import Config
 
 ROUND_SCORES = ("cut", "trained")  # the networks of a round: before and after its training
 

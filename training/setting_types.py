@@ -3,11 +3,17 @@
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from monitoring.command_line import amount
 from monitoring.records.run_files import checked_folder
 from training.mask_options import mask_values
+
+
+class Section(BaseModel):
+    """Is frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _number(value: Any) -> Any:

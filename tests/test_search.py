@@ -1,0 +1,129 @@
+"""The search of a network for a device: its parts, and whole searches that are killed."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+optuna = pytest.importorskip("optuna")
+
+from training.search.proposals import (  # noqa: E402
+    FIRST,
+    MULTIPLES,
+    NARROWED,
+    SCRATCH,
+    Proposal,
+    suggested,
+)
+from training.search.results import Tried, finals  # noqa: E402
+from training.search.search import without_workers  # noqa: E402
+from training.search.study import KEPT, Halving, open_study  # noqa: E402
+from training.search.trainings import rungs  # noqa: E402
+
+
+def test_what_is_always_tried_can_be_suggested():
+    for proposal in FIRST:
+        trial = optuna.trial.FixedTrial(proposal.values)
+        assert suggested(trial) == proposal
+    starts = [(p.is_uniform, p.late_upsampling) for p in FIRST[:2]]
+    assert starts == [(True, False), (True, True)]
+    assert {p.start for p in FIRST} == {SCRATCH, NARROWED}
+
+
+def test_any_trial_is_a_proposal():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(60):
+        trial = study.ask()
+        proposal = suggested(trial)
+        assert Proposal(**proposal.values) == proposal
+        assert 0.6 <= proposal.share <= 1 and proposal.multiple in MULTIPLES
+        seen.add((proposal.start, proposal.late_upsampling))
+        study.tell(trial, 0.5)
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 60])
+def test_each_rung_trains_longer_and_with_seeds_of_its_own(epochs):
+    found = rungs(epochs, seed=7)
+    assert [len(rung.seeds) for rung in found] == [1, 2, 3]
+    seeds = [seed for rung in found for seed in rung.seeds]
+    assert len(set(seeds)) == len(seeds) and seeds[0] == 7
+    lengths = [rung.epochs for rung in found]
+    assert lengths == sorted(lengths) and lengths[-1] == epochs and lengths[0] >= 1
+
+
+def test_of_many_networks_each_rung_keeps_its_share():
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(direction="maximize", pruner=Halving())
+    reached = [0, 0, 0]
+    for _ in range(200):
+        trial, quality = study.ask(), rng.normal()
+        for rung in range(3):
+            reached[rung] += 1
+            trial.report(quality, rung)
+            if trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                break
+        else:
+            study.tell(trial, quality)
+    assert reached[0] == 200
+    assert reached[1] / 200 == pytest.approx(KEPT[0], abs=0.08)
+    assert reached[2] / reached[1] == pytest.approx(KEPT[1], abs=0.2)
+    best = max(t.intermediate_values[0] for t in study.trials)
+    assert any(2 in t.intermediate_values for t in study.trials if t.intermediate_values[0] == best)
+
+
+def network(number, scores, rung=2):
+    trainings = [{"rung": rung, "miou": score} for score in scores]
+    return Tried(number, FIRST[0].values, {}, trainings)
+
+
+def test_the_best_of_noisy_scores_is_drawn_to_the_mean():
+    rng = np.random.default_rng(0)
+    noise, spread, seeds = 0.01, 0.01, 3
+    raw, drawn = [], []
+    for _ in range(300):
+        truth = 0.9 + spread * rng.normal(size=8)
+        scores = truth[:, None] + noise * rng.normal(size=(8, seeds))
+        best = finals([network(i, row) for i, row in enumerate(scores)])[0]
+        raw.append(best.mean - truth[best.tried.number])
+        drawn.append(best.shrunken - truth[best.tried.number])
+    assert np.mean(raw) > 0.002  # the best looks better than it is
+    assert abs(np.mean(drawn)) < np.mean(raw) / 2
+
+
+def test_networks_that_are_all_alike_have_one_score():
+    found = finals([network(0, [0.9, 0.8]), network(1, [0.8, 0.9])])
+    assert [final.shrunken for final in found] == pytest.approx([0.85, 0.85])
+    assert found[0].error == pytest.approx(math.sqrt(0.005 / 2))
+
+
+def test_only_the_last_rung_that_any_has_reached_decides():
+    found = finals([network(0, [0.99], rung=0), network(1, [0.7, 0.8], rung=1), network(2, [])])
+    assert [final.tried.number for final in found] == [1]
+    assert finals([]) == []
+
+
+def test_a_study_of_other_images_is_refused(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    settings = {"limits": [64, None, None], "images": "a"}
+    study = open_study(storage, settings, 0)
+    assert len(study.trials) == len(FIRST)
+    assert len(open_study(storage, settings, 0).trials) == len(FIRST)
+    with pytest.raises(ValueError, match="holds a search with other settings: images"):
+        open_study(storage, settings | {"images": "b"}, 0)
+
+
+@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////nowhere/at/all/study.db"])
+def test_a_storage_that_is_not_there_is_said_in_a_line(storage):
+    with pytest.raises(ValueError, match="cannot be used: .+") as error:
+        open_study(storage, {}, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_other_processes_have_the_same_command_but_for_their_number_and_folder():
+    given = ["--search", "--workers=3", "--output", "runs/a", "--trials", "4", "--workers", "2"]
+    assert without_workers(given) == ["--search", "--trials", "4"]
+    assert json.dumps(without_workers([])) == "[]"

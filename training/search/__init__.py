@@ -1,0 +1,1 @@
+"""Searches the best network for a device: proposals, short trainings, and what they show."""
