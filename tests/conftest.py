@@ -15,6 +15,8 @@ collect_ignore = [
     "torch_pruning_cuts.py",
     "torch_pruning_table.py",
 ]
+# Files of the long lane that take minutes: begun first, so that no worker idles at the end.
+LONGEST = ("test_random_models.py", "test_search.py", "test_resume.py", "test_pipeline.py")
 CAMVID = Path(__file__).resolve().parents[2] / "shared" / "data" / "camvid_path_60x80"
 
 
@@ -23,6 +25,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
     if not config.getoption("benchmark_only"):
         skip = pytest.mark.skip(reason="benchmarks: run with --benchmark-only, or make benchmark")
         for item in items:

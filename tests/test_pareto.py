@@ -66,3 +66,14 @@ def test_the_front_holds_what_nothing_beats():
 def test_a_single_network_is_drawn():
     found = drawn(pareto_figure([ScoredNetwork("one", 3.0, [0.5])], **LABELS))
     assert len(found["dot"]) == 1 and "bar" not in found and "beyond" not in found
+
+
+def test_what_was_trained_less_is_hollow_and_not_in_the_front():
+    networks = [
+        ScoredNetwork("short", 10.0, [0.99], is_partial=True),
+        ScoredNetwork("whole", 20.0, [0.80]),
+    ]
+    found = drawn(pareto_figure(networks, **LABELS))
+    assert len(found["hollow"]) == 1 and len(found["dot"]) == 1
+    whole = float(found["dot"][0].get("cy"))
+    assert found["front"][0].get("d").split(",")[1].startswith(f"{whole:.1f}")

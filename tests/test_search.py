@@ -1,13 +1,26 @@
 """The search of a network for a device: its parts, and whole searches that are killed."""
 
+import getpass
 import json
 import math
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_image_folder
+from killing import kill, start
 
 optuna = pytest.importorskip("optuna")
 
+from train import main  # noqa: E402
+from training.config import read_config  # noqa: E402
+from training.data import scale  # noqa: E402
+from training.evaluate import evaluate  # noqa: E402
+from training.litert import run  # noqa: E402
 from training.search.proposals import (  # noqa: E402
     FIRST,
     MULTIPLES,
@@ -20,6 +33,9 @@ from training.search.results import Tried, finals  # noqa: E402
 from training.search.search import without_workers  # noqa: E402
 from training.search.study import KEPT, Halving, open_study  # noqa: E402
 from training.search.trainings import rungs  # noqa: E402
+from training.splits import read_config_splits  # noqa: E402
+
+CHECKED = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def test_what_is_always_tried_can_be_suggested():
@@ -127,3 +143,104 @@ def test_other_processes_have_the_same_command_but_for_their_number_and_folder()
     given = ["--search", "--workers=3", "--output", "runs/a", "--trials", "4", "--workers", "2"]
     assert without_workers(given) == ["--search", "--trials", "4"]
     assert json.dumps(without_workers([])) == "[]"
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    """The URL of a server of its own, by Debian's package."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("PostgreSQL is not installed")
+    folder = Path(tempfile.mkdtemp())
+    user = []
+    if os.getuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, "postgres", "postgres")
+        user = ["runuser", "-u", "postgres", "--"]
+    data, port = folder / "data", 20_000 + os.getpid() % 20_000
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [*user, programs[-1] / "pg_ctl", "-D", data, "-w"]
+    subprocess.run([*user, programs[-1] / "initdb", "-D", data, "-A", "trust"], **CHECKED)
+    subprocess.run([*control, "-o", options, "-l", folder / "log", "start"], **CHECKED)
+    try:
+        subprocess.run(
+            [*user, programs[-1] / "createdb", "-h", folder, "-p", str(port), "search"], **CHECKED
+        )
+        name = "postgres" if os.getuid() == 0 else getpass.getuser()
+        yield f"postgresql://{name}@127.0.0.1:{port}/search"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **CHECKED)
+        shutil.rmtree(folder)
+
+
+def small_images(root):
+    """A data folder with enough validation images."""
+    draw_image_folder(root)
+    for kind in ("img", "mask"):
+        folder = root / "val" / kind
+        for path in sorted(folder.iterdir()):
+            shutil.copy(path, folder / f"again {path.name}")
+    return root
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_one_of_two_processes_is_killed_and_nothing_is_lost(kind, tmp_path, request):
+    pytest.importorskip("tflite_micro")
+    config, folder = tmp_path / "small.yaml", tmp_path / "search"
+    config.write_text("model: {input_size: [24, 32]}\ntraining: {batch_size: 4}\n")
+    data = small_images(tmp_path / "images")
+    options = ["--search", "--config", config, "--data", data, "--output", folder]
+    options += ["--arena", "20k", "--trials", "3", "--epochs", "1", "--export-tolerance", "100"]
+    if kind == "postgresql":
+        options += ["--storage", request.getfixturevalue("postgresql")]
+    killed = start(*options)
+    kill(killed, lambda: any(folder.rglob("score.json")))
+    before = {path: path.read_bytes() for path in folder.rglob("score.json")}
+    processes = [start(*options) for _ in range(2)]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0]
+    assert all(path.read_bytes() == content for path, content in before.items())
+    found = json.loads((folder / "search.json").read_text())
+    assert len(found["networks"]) >= 3 and not (folder / "networks" / "chosen").exists()
+    for network in found["networks"]:
+        assert network["candidate"]["arena"] <= 20 * 1024
+        assert network["scores"], network
+    uniform = [n["proposal"]["late_upsampling"] for n in found["networks"][:2]]
+    assert sorted(uniform) == [False, True]
+    exported = json.loads((folder / "chosen" / "export.json").read_text())
+    best = {n["number"]: n for n in found["networks"]}[found["chosen"]]
+    assert exported["arena_bytes"] == best["candidate"]["arena"]
+    assert len(found["test"]["seeds"]) == len([s for s in best["scores"] if s["rung"] == 2]) == 3
+    page = (folder / "search.html").read_text()
+    assert f"Chosen: network {found['chosen']} " in page and "http" not in page.split("<body")[1]
+    # What it shows of its score is what the INT8 file scores.
+    score = max((s for s in best["scores"] if s["rung"] == 2), key=lambda s: s["miou"])
+    splits = read_config_splits(read_config(config, {"data": {"root": str(data)}}))
+    content = (folder / "chosen" / "model_int8.tflite").read_bytes()
+    logits = run(content, scale(splits.val.images))
+    assert evaluate(logits >= 0, splits.val.masks).miou == pytest.approx(score["miou"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "A search needs a limit: --arena, --macs or --parameters"),
+        (["--arena", "4k"], "limits that the narrowest nano_u keeps to"),
+        (["--macs", "1M", "--model", "vgg"], "Unknown model 'vgg'"),
+        (["--macs", "1M", "--trials", "0"], "search.trials"),
+        (["--macs", "1M", "--narrow", "nowhere"], "does not exist"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_asked_for_wrongly_is_one_line(options, message, tmp_path, capsys):
+    pytest.importorskip("tflite_micro")
+    assert main(["--search", "--output", str(tmp_path / "run"), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_validation_images_are_refused(tiny, tmp_path, capsys):
+    pytest.importorskip("tflite_micro")
+    options = ["--search", "--macs", "1M", "--data", str(tiny), "--output", str(tmp_path / "run")]
+    assert main(options) == 2
+    assert "expected 8 or more. Received: 6" in capsys.readouterr().err

@@ -19,6 +19,8 @@ class ScoredNetwork:
         scores: One score per seed, all finite.
         family: Networks of one family have one colour.
         is_chosen: Whether it is the one that was chosen.
+        is_partial: Whether it was trained less than the others: it is drawn hollow, and is not
+            in the front.
     """
 
     name: str
@@ -26,6 +28,7 @@ class ScoredNetwork:
     scores: Sequence[float]
     family: str = ""
     is_chosen: bool = False
+    is_partial: bool = False
 
     @property
     def mean(self) -> float:
@@ -94,7 +97,8 @@ def pareto_figure(
             f'<rect class="beyond" x="{at:.1f}" y="{TOP}" width="{WIDTH - RIGHT - at:.1f}" '
             f'height="{HEIGHT - BOTTOM - TOP}"><title>does not fit</title></rect>'
         )
-    within = [n for n in networks if limit is None or n.cost <= limit]
+    whole = [n for n in networks if not n.is_partial]
+    within = [n for n in whole if limit is None or n.cost <= limit]
     steps = [(x_axis(n.cost), y_axis(n.mean)) for n in front(within)]
     if steps:
         path = f"M{steps[0][0]:.1f},{steps[0][1]:.1f}"
@@ -131,10 +135,11 @@ def _marks(network: ScoredNetwork, x_axis: Axis, y_axis: Axis, kind: str) -> lis
         ends = f'x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"'
         bar = [f'<line class="bar {kind}" {ends}/>']
     ring = [f'<circle class="chosen" cx="{x:.1f}" cy="{y_axis(network.mean):.1f}" r="8"/>']
+    mark = "hollow" if network.is_partial else "dot"
     return [
         *seeds,
         *bar,
         *(ring if network.is_chosen else []),
-        f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y_axis(network.mean):.1f}" r="4">'
+        f'<circle class="{mark} {kind}" cx="{x:.1f}" cy="{y_axis(network.mean):.1f}" r="4">'
         f"<title>{html.escape(text)}</title></circle>",
     ]

@@ -25,6 +25,7 @@ from training.model_files import load_model
 from training.narrowing import IMAGES, mask_loss, scores
 from training.network import zoo_settings
 from training.output_kind import LOGITS
+from training.search.locks import alone_in
 from training.search.proposals import SCRATCH, Proposal
 from training.settings import Config
 
@@ -74,10 +75,10 @@ def candidate_of(
     """
     text = json.dumps(proposal.values, sort_keys=True)
     own = folder / hashlib.sha256(text.encode()).hexdigest()[:10]
-    if not (own / CANDIDATE).is_file():
-        own.mkdir(parents=True, exist_ok=True)
-        make = _from_scratch if proposal.start == SCRATCH else partial(_cut, parents=parents)
-        write_values(own / CANDIDATE, _values(make(proposal, config, splits, own)))
+    with alone_in(own):
+        if not (own / CANDIDATE).is_file():
+            make = _from_scratch if proposal.start == SCRATCH else partial(_cut, parents=parents)
+            write_values(own / CANDIDATE, _values(make(proposal, config, splits, own)))
     values = json.loads((own / CANDIDATE).read_text(encoding="utf-8"))
     network = None if values["network"] is None else own / values["network"]
     return Candidate(**{**values, "folder": own, "network": network})

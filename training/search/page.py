@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import optuna
 
 CHOSEN, VALUES, PAGE = "chosen", "search.json", "search.html"
+UNIFORM = "uniform, from scratch, {} upsampling"
 KIBI, MILLION = 1024, 1e6
 
 
@@ -180,6 +181,7 @@ def pareto(
     networks: Sequence[Tried], chosen: int, cost: str, unit: float, label: str, limit: int | None
 ) -> Figure:
     """Draws the scores of the last rung of each network over a cost."""
+    last = max(network.rung for network in networks)
     points = [
         ScoredNetwork(
             f"network {network.number}",
@@ -187,6 +189,7 @@ def pareto(
             network.of_rung(network.rung),
             _family(network),
             is_chosen=network.number == chosen,
+            is_partial=network.rung < last,
         )
         for network in networks
         if network.scores
@@ -197,11 +200,12 @@ def pareto(
         x_label=label,
         y_label="validation mIoU",
         limit=None if limit is None else limit / unit,
-        joined=["uniform, from scratch"],
+        joined=[UNIFORM.format(kind) for kind in ("early", "late")],
     )
 
 
 def _family(network: Tried) -> str:
-    if Proposal(**network.proposal).is_uniform:
-        return "uniform, from scratch"
+    proposal = Proposal(**network.proposal)
+    if proposal.is_uniform:
+        return UNIFORM.format("late" if proposal.late_upsampling else "early")
     return "other widths, from scratch" if network.proposal["start"] == SCRATCH else "narrowed"

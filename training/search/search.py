@@ -1,10 +1,8 @@
 """A search from its parents to the chosen network, beside other processes of it."""
 
-import fcntl
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 
 import optuna
@@ -15,28 +13,20 @@ from training.fitting import Fitted
 from training.prepared import prepared_runs
 from training.run_folder import has_finished
 from training.search.candidates import candidate_of
+from training.search.locks import alone_in
 from training.search.page import finish
 from training.search.prepared_search import NETWORKS, Search
 from training.search.study import open_study, run_trials
 from training.search.trainings import rungs, trained_score
 
 WIDER = 2  # times the widths of the widest network that fits: the parents'
-LOCK = ".search-lock"
 WORKER = "PROBE_ZOO_SEARCH_WORKER"  # set in processes that another one has started
-
-
-@contextmanager
-def _alone(search: Search) -> Iterator[None]:
-    """Keeps other processes of this folder out; the system lets go when a process ends."""
-    with (search.folder / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def train_parents(search: Search, fitting: Sequence[Fitted], *, verbose: int = 1) -> None:
     """Trains the wide parents that are not trained yet."""
     for (late, folder), fitted in zip(search.parents.items(), fitting, strict=True):
-        with _alone(search):
+        with alone_in(search.folder):
             if has_finished(folder) or folder.is_file():
                 continue
             if verbose:
@@ -117,7 +107,7 @@ def finish_search(search: Search, study: optuna.Study) -> bool:
     """
     if WORKER in os.environ:
         return False
-    with _alone(search):
+    with alone_in(search.folder):
         return finish(search, study)
 
 

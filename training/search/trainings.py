@@ -18,6 +18,7 @@ from training.model_files import load_model
 from training.prepared import prepared_runs
 from training.run_folder import has_finished
 from training.search.candidates import Candidate
+from training.search.locks import alone_in
 from training.settings import Config
 
 SCORE = "score.json"
@@ -86,20 +87,19 @@ def trained_score(
         OSError: A file cannot be written.
     """
     folder = run_folder(candidate, epochs, seed)
-    file = folder / SCORE
-    if not file.is_file():
-        began = time.monotonic()
-        if not has_finished(folder):
-            training = run_config(candidate, config, epochs, seed)
-            for each in prepared_runs(training, resume=True, splits=splits):
-                fit(each, verbose=0)
-        model = load_model(folder / MODEL)
-        content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
-        logits = run(content, scale(splits.val.images))
-        miou = evaluate(logits >= 0, splits.val.masks).miou
-        score = Score(epochs, seed, miou, len(content), time.monotonic() - began)
-        write_values(file, asdict(score))
-    return Score(**json.loads(file.read_text(encoding="utf-8")))
+    with alone_in(candidate.folder):
+        if not (folder / SCORE).is_file():
+            began = time.monotonic()
+            if not has_finished(folder):
+                training = run_config(candidate, config, epochs, seed)
+                for each in prepared_runs(training, resume=True, splits=splits):
+                    fit(each, verbose=0)
+            model = load_model(folder / MODEL)
+            content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
+            miou = evaluate(run(content, scale(splits.val.images)) >= 0, splits.val.masks).miou
+            score = Score(epochs, seed, miou, len(content), time.monotonic() - began)
+            write_values(folder / SCORE, asdict(score))
+    return Score(**json.loads((folder / SCORE).read_text(encoding="utf-8")))
 
 
 def run_config(candidate: Candidate, config: Config, epochs: int, seed: int) -> Config:
