@@ -21,6 +21,7 @@ from training.config import read_config  # noqa: E402
 from training.data import scale  # noqa: E402
 from training.evaluate import evaluate  # noqa: E402
 from training.litert import run  # noqa: E402
+from training.search import study as study_module  # noqa: E402
 from training.search.proposals import (  # noqa: E402
     FIRST,
     MULTIPLES,
@@ -91,6 +92,22 @@ def test_of_many_networks_each_rung_keeps_its_share():
     assert any(2 in t.intermediate_values for t in study.trials if t.intermediate_values[0] == best)
 
 
+def test_what_is_always_tried_comes_first_and_what_was_lost_before_it():
+    study = optuna.create_study(direction="maximize")
+    seen = []
+    for number in range(len(FIRST) + 3):
+        study_module._enqueue_next(study)
+        trial = study.ask()
+        seen.append(suggested(trial))
+        if number == 2:  # lost, and enqueued again as Optuna does
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+        else:
+            study.tell(trial, 0.5)
+    assert seen[:3] == list(FIRST[:3]) and seen[3] == FIRST[2]
+    assert seen[4 : len(FIRST) + 1] == list(FIRST[3:])
+
+
 def network(number, scores, rung=2):
     trainings = [{"rung": rung, "miou": score} for score in scores]
     return Tried(number, FIRST[0].values, {}, trainings)
@@ -126,8 +143,8 @@ def test_a_study_of_other_images_is_refused(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     settings = {"limits": [64, None, None], "images": "a"}
     study = open_study(storage, settings, 0)
-    assert len(study.trials) == len(FIRST)
-    assert len(open_study(storage, settings, 0).trials) == len(FIRST)
+    study.enqueue_trial(FIRST[0].values)
+    assert len(open_study(storage, settings, 0).trials) == 1
     with pytest.raises(ValueError, match="holds a search with other settings: images"):
         open_study(storage, settings | {"images": "b"}, 0)
 

@@ -1,6 +1,7 @@
 """The widest network of the zoo that fits a device, all stages widened alike."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from training.export.offline_plan import PLAIN
 from training.export.untrained import arena_sizes
 
 STEPS = 16  # shares of the shipped widths that are told apart, up to the whole of them
+GUESSES = 5  # of the widest network, before it is searched by halves
 
 
 @dataclass(frozen=True)
@@ -75,21 +77,22 @@ def widest(
     """
     if limits.arena is None and limits.macs is None and limits.parameters is None:
         raise ValueError("Expected a limit of the arena, multiply-adds or parameters")
-    measured: dict[int, Fitted | None] = {}
-
-    def fits(step: int) -> bool:
-        if step not in measured:
-            settings = _settings(name, step, size, decoder) | {"late_upsampling": late_upsampling}
-            measured[step] = _measured(settings, limits)
-        return measured[step] is not None
-
-    low, high = 0, STEPS  # steps of which the first fits and the second does not
-    while fits(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    best = measured.get(low)
+    low, high, best = 0, None, None  # steps of which the first fits and the second does not
+    step, tries = STEPS, 0
+    while high is None or high - low > 1:
+        settings = _settings(name, step, size, decoder) | {"late_upsampling": late_upsampling}
+        fitted, room = _measured(settings, limits)
+        if fitted is None:
+            high = step
+        else:
+            low, best = step, fitted
+        tries += 1
+        # Converting a network takes seconds, so the next width is guessed from what is left over.
+        guess = int(step * room)
+        if high is None:
+            step = min(max(guess, low + 1), 4 * low)
+        else:
+            step = (low + high) // 2 if tries > GUESSES else min(max(guess, low + 1), high - 1)
     if best is None:
         raise ValueError(f"Expected limits that the narrowest {name} keeps to. Received: {limits}")
     return best
@@ -117,19 +120,21 @@ def built(settings: Mapping[str, Any]) -> keras.Model:
     )
 
 
-def _measured(settings: Mapping[str, Any], limits: Limits) -> Fitted | None:
-    """Returns what a network costs; None if it is more than a limit."""
+def _measured(settings: Mapping[str, Any], limits: Limits) -> tuple[Fitted | None, float]:
+    """Returns a network that keeps to limits, else None; and how much wider it could be about."""
     model = built(settings)
     cost = model_cost(model)
-    if limits.macs is not None and cost.macs > limits.macs:
-        return None
-    if limits.parameters is not None and cost.parameters > limits.parameters:
-        return None
+    room = [
+        math.sqrt(limit / now)  # both grow with the square of the width
+        for limit, now in ((limits.macs, cost.macs), (limits.parameters, cost.parameters))
+        if limit is not None
+    ]
     arena = None
     if limits.arena is not None:
-        if cost.peak_overlapped_bytes > limits.arena:
-            return None
-        arena = arena_sizes(model).of(limits.plan)
-        if arena > limits.arena:
-            return None
-    return Fitted(settings, arena, cost.macs, cost.parameters)
+        arena = cost.peak_overlapped_bytes  # no plan needs less
+        if min([limits.arena / arena, *room]) >= 1:
+            arena = arena_sizes(model).of(limits.plan)
+        room.append(limits.arena / arena)
+    if min(room) < 1:
+        return None, min(room)
+    return Fitted(settings, arena, cost.macs, cost.parameters), min(room)

@@ -50,7 +50,7 @@ class Halving(optuna.pruners.BasePruner):
 
 
 def open_study(storage: str, settings: Mapping[str, Any], seed: int | None) -> optuna.Study:
-    """Opens a study, or creates it with the networks that are always tried.
+    """Opens a study, or creates it.
 
     Args:
         storage: A URL, such as sqlite:///runs/search/study.db.
@@ -83,8 +83,6 @@ def open_study(storage: str, settings: Mapping[str, Any], seed: int | None) -> o
     stored = study.user_attrs.get(SETTINGS)
     if stored is None:
         study.set_user_attr(SETTINGS, dict(settings))
-        for proposal in FIRST:
-            study.enqueue_trial(proposal.values, skip_if_exists=True)
     elif stored != settings:
         other = [key for key in settings if stored.get(key) != settings[key]]
         raise ValueError(
@@ -100,6 +98,18 @@ def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
+
+
+def _enqueue_next(study: optuna.Study) -> None:
+    """Enqueues the next of the networks that are always tried, unless a lost one waits already."""
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.WAITING for trial in trials):
+        return
+    enqueued = [trial.system_attrs.get("fixed_params") for trial in trials]
+    for proposal in FIRST:
+        if proposal.values not in enqueued:
+            study.enqueue_trial(proposal.values, skip_if_exists=True)
+            return
 
 
 def run_trials(
@@ -160,6 +170,7 @@ def run_trials(
         states = [trial.state for trial in study.get_trials(deepcopy=False)]
         running = states.count(TrialState.RUNNING)
         if states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) + running < count:
+            _enqueue_next(study)
             study.optimize(objective, n_trials=1)
         elif running:
             time.sleep(PAUSE)
