@@ -26,7 +26,7 @@ def wide(tiny, tmp_path_factory):
     return trained_run(SETTINGS, tiny, tmp_path_factory.mktemp("runs") / "wide")
 
 
-@pytest.mark.parametrize("plan", ["plain", "overlap"])
+@pytest.mark.parametrize("plan", [pytest.param("plain", marks=pytest.mark.slow), "overlap"])
 def test_the_exported_file_fits(wide, plan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(offline_plan, "RANDOM_INPUTS", 4)
     options = ["--narrow", str(wide), "--export", "int8", "--export-tolerance", "100"]
