@@ -14,7 +14,7 @@ from monitoring.records.files import read_values
 from train import main as train_main
 from train import train
 from training.data import scale
-from training.export import export, offline_plan, summary
+from training.export import device_file, export, offline_plan, summary
 from training.export.__main__ import main
 from training.export.firmware import c_header
 from training.litert import (
@@ -107,12 +107,12 @@ def test_an_earlier_file_is_removed_only_where_it_is_proved_ours(trained, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_u_net_is_for_litert_only(tmp_path):
+def test_a_u_net_is_not_for_microflow(tmp_path):
     model = BU_Net(filters=(4, 8), bottleneck=8)
     found = export(model, synthetic_splits(), tmp_path, name="bu_net", tolerance=100)
-    assert not found.refused and "CONCATENATION" in found.note and "LiteRT only" in found.note
+    assert not found.refused and found.note == "not for MicroFlow: it lacks CONCATENATION"
     found = export(model, synthetic_splits(), tmp_path, name="nano_u", tolerance=100)
-    assert "CONCATENATION outside" in found.refused
+    assert found.refused == "MicroFlow lacks CONCATENATION"
 
 
 def test_memory_is_said_against_320_kb(trained, tmp_path):
@@ -159,11 +159,13 @@ def test_calibration_needs_images():
 
 
 @pytest.mark.slow
-def test_the_command_line(trained, tmp_path, capsys):
+def test_the_command_line(trained, tmp_path, monkeypatch, capsys):
     folder = str(trained[0])
     assert main([folder, "--header", "--export-tolerance", "100"]) == 0
     assert "INT8, post-training: model_int8.tflite" in capsys.readouterr().out
-    assert main([folder, "--export-tolerance", "-100"]) == 3
+    monkeypatch.setattr(device_file, "MICROCONTROLLER_OPERATORS", frozenset({"CONV_2D"}))
+    assert main([folder, "--export-tolerance", "100"]) == 3
+    assert "REFUSED: MicroFlow lacks DEPTHWISE_CONV_2D, " in capsys.readouterr().out
     assert main([str(tmp_path / "none")]) == 2
     assert main([str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
