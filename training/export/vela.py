@@ -154,8 +154,8 @@ def _compiled(
     compiled = folder / "model_vela.tflite"
     if result.returncode or not summaries or not compiled.is_file():
         lines = (result.stdout + result.stderr).strip().splitlines()
-        said = lines[-1] if lines else f"exit code {result.returncode}"
-        raise ValueError(f"Vela cannot compile the file for {accelerator}: {said}")
+        reason = lines[-1] if lines else f"exit code {result.returncode}"
+        raise ValueError(f"Vela cannot compile the file for {accelerator}: {reason}")
     with summaries[0].open(newline="") as file:
         return next(csv.DictReader(file)), result.stdout, compiled.read_bytes()
 

@@ -106,17 +106,19 @@ def shared_limits(config: Config, share: float) -> Limits:
 
 def _from_scratch(proposal: Proposal, config: Config, splits: Splits, folder: Path) -> Candidate:
     """Returns the widest network that keeps to the limits, to be trained anew."""
-    found = widest(
+    widest_network = widest(
         config.model.name,
         shared_limits(config, proposal.share),
         size=config.model.input_size,
         late_upsampling=proposal.late_upsampling,
         decoder=proposal.decoder,
     )
-    arena = found.arena
+    arena = widest_network.arena
     if arena is None:
-        arena = arena_sizes(built(found.settings)).of(config.export.arena_plan)
-    return Candidate(folder, found.settings, None, arena, found.macs, found.parameters)
+        arena = arena_sizes(built(widest_network.settings)).of(config.export.arena_plan)
+    return Candidate(
+        folder, widest_network.settings, None, arena, widest_network.macs, widest_network.parameters
+    )
 
 
 def _cut(

@@ -118,10 +118,10 @@ def _error(scores: Sequence[float]) -> float:
 
 def _text(best: Final, test: Sequence[float]) -> str:
     """Returns which network was chosen, and how it scores."""
-    found = best.tried.candidate
+    costs = best.tried.candidate
     return (
-        f"Chosen: network {best.tried.number}, {best.tried.proposal['start']}, {found['arena']:,} "
-        f"bytes, {found['macs']:,} multiply-adds, {found['parameters']:,} parameters\n"
+        f"Chosen: network {best.tried.number}, {best.tried.proposal['start']}, {costs['arena']:,} "
+        f"bytes, {costs['macs']:,} multiply-adds, {costs['parameters']:,} parameters\n"
         f"  validation mIoU {best.mean:.4f} ± {best.error:.4f}; as the best of several, rather "
         f"{best.shrunken:.4f}\n"
         f"  test mIoU {fmean(test):.4f} ± {_error(test):.4f}, {len(test)} seeds"

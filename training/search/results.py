@@ -75,12 +75,12 @@ def finals(networks: Sequence[Tried]) -> list[Final]:
     seeds = [variance(scores) for _, scores in reached if len(scores) > 1]
     noise = fmean(seeds) if seeds else math.nan
     means = [fmean(scores) for _, scores in reached]
-    found = []
+    ranked = []
     for (network, scores), mean in zip(reached, means, strict=True):
         error = noise / len(scores)
         spread = variance(means) - error if len(means) > 1 else 0.0
         whole, between = fmean(means), max(spread, 0.0)
         share = between / (between + error) if between + error > 0 else 1.0
         shrunken = mean if math.isnan(error) else whole + share * (mean - whole)
-        found.append(Final(network, mean, math.sqrt(error), shrunken))
-    return sorted(found, key=lambda final: -final.mean)
+        ranked.append(Final(network, mean, math.sqrt(error), shrunken))
+    return sorted(ranked, key=lambda final: -final.mean)

@@ -151,14 +151,14 @@ def run_trials(
         scores: list[dict[str, Any]] = []
         mean = math.nan
         for number, rung in enumerate(rungs):
-            found = [train(candidate, rung.epochs, seed) for seed in rung.seeds]
-            scores += [asdict(score) | {"rung": number} for score in found]
+            results = [train(candidate, rung.epochs, seed) for seed in rung.seeds]
+            scores += [asdict(score) | {"rung": number} for score in results]
             trial.set_user_attr(SCORES, scores)
-            mean = sum(score.miou for score in found) / len(found)
+            mean = sum(score.miou for score in results) / len(results)
             trial.report(mean, number)
             report(
                 f"network {trial.number}: {candidate.arena:,} bytes, {candidate.macs:,} "
-                f"multiply-adds; {rung.epochs} epochs, {len(found)} seeds: mIoU {mean:.4f}"
+                f"multiply-adds; {rung.epochs} epochs, {len(results)} seeds: mIoU {mean:.4f}"
             )
             if trial.should_prune():
                 raise optuna.TrialPruned

@@ -64,12 +64,12 @@ def rungs(epochs: int, seed: int) -> list[Rung]:
         >>> [(rung.epochs, list(rung.seeds)) for rung in rungs(60, 0)]
         [(15, [0]), (30, [1, 2]), (60, [3, 4, 5])]
     """
-    found, first = [], seed
+    steps, first = [], seed
     for fraction, count in FRACTIONS:
         seeds = range(first, first + count)
-        found.append(Rung(max(1, round(fraction * epochs)), seeds))
+        steps.append(Rung(max(1, round(fraction * epochs)), seeds))
         first += count
-    return found
+    return steps
 
 
 def run_folder(candidate: Candidate, epochs: int, seed: int) -> Path:
