@@ -120,11 +120,11 @@ def arena(model: Any) -> tuple[dict[str, int], str]:
     """Returns the arena's sizes, "plain", "overlap" and more, or why they are unknown."""
     if not IN_CHECKOUT:
         return {}, "it needs a checkout of probe-zoo"
-    from training.export.untrained import arena_sizes
-
     try:
+        from training.export.untrained import arena_sizes
+
         return arena_sizes(model)._asdict(), ""
-    except ValueError as error:
+    except (ImportError, ValueError) as error:  # the application may not be installed
         return {}, " ".join(str(error).split())
 
 

@@ -49,7 +49,7 @@ def tried_networks(study: "optuna.Study") -> list[Tried]:
 
 
 def finish(search: Search, study: "optuna.Study") -> bool:
-    """Exports the chosen network, opens the test split for it, and writes search.json and the page.
+    """Exports the chosen network, reads its test scores, and writes search.json and the page.
 
     Returns:
         Whether its file was refused.
