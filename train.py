@@ -44,10 +44,10 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         monitoring = True
     values = {
         "model": {"name": args.model, "probes": probes},
-        "data": {"root": args.data},
+        "data": {"root": args.data, "classes": args.classes},
         "training": {
             **{"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
-            "quantization_aware": args.quantization_aware,
+            **{"quantization_aware": args.quantization_aware, "loss": args.loss},
         },
         "distillation": {"teacher": args.distill_from},
         "narrow": {

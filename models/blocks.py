@@ -127,3 +127,27 @@ def check_input_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
             f"Received: input_shape={input_shape}"
         )
     return shape
+
+
+def check_classes(classes: int | Sequence[str]) -> int:
+    """Returns the number of a network's logits per pixel, given classes or their names.
+
+    Raises:
+        ValueError: It is neither a number from 1 on nor the names of two or more classes.
+
+    Example:
+        >>> check_classes(1), check_classes(("terrain", "path", "sky"))
+        (1, 3)
+    """
+    count: int | None = None
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        count = classes
+    elif isinstance(classes, Sequence) and not isinstance(classes, str):
+        is_named = all(isinstance(name, str) and name for name in classes)
+        count = len(classes) if is_named and 1 < len(set(classes)) == len(classes) else None
+    if count is None or count < 1:
+        raise ValueError(
+            "Expected classes to be a number, 1 for foreground and background, or the different "
+            f"names of two classes or more. Received: classes={classes!r}"
+        )
+    return count

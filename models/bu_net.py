@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import KerasTensor, layers
 
-from .blocks import StageWidth, check_input_shape, check_widths, stage, upsample
+from .blocks import StageWidth, check_classes, check_input_shape, check_widths, stage, upsample
 from .probes import add_probe, probe_groups
 
 BLOCKS = 3  # of a stage
@@ -18,6 +18,7 @@ def BU_Net(
     *,
     decoder_filters: Sequence[StageWidth] | None = None,
     late_upsampling: bool = False,
+    classes: int | Sequence[str] = 1,
     enable_probes: bool | Sequence[str] = False,
     name: str = "bu_net",
 ) -> keras.Model:
@@ -39,13 +40,16 @@ def BU_Net(
             on the deeper level alone; the skip joins after it. There are as many parameters, in
             other shapes.
             Defaults to False.
+        classes: How many classes exclude one another, or their names; 1 is foreground and
+            background. Defaults to 1.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". An encoder probe sits before the skip
             forks off. Defaults to False.
         name: Name of the model.
 
     Returns:
-        A model from images, scaled to -1..1, to logits (batch, height, width, 1).
+        A model from images, scaled to -1..1, to logits (batch, height, width, classes): one for
+        foreground, or one for each of several classes.
 
     Raises:
         ValueError: An argument is out of range.
@@ -58,7 +62,7 @@ def BU_Net(
         Ronneberger, Fischer, Brox 2015, U-Net, https://arxiv.org/abs/1505.04597, with the
         separable stages of Pizzolato, Pasti, Bellotto 2026.
     """
-    shape = check_input_shape(input_shape)
+    shape, logits = check_input_shape(input_shape), check_classes(classes)
     widths = check_widths(filters, bottleneck, decoder_filters, blocks=BLOCKS)
     groups = probe_groups(enable_probes)
 
@@ -84,7 +88,7 @@ def BU_Net(
         x = stage(x, blocks[early:], middle_relu=False, name=part, first=1 + early)
         x = add_probe(x, part, groups)
 
-    return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
+    return keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
 
 
 def _crop(x: KerasTensor, skip: KerasTensor, *, name: str) -> KerasTensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from .blocks import StageWidth, check_input_shape, check_widths, stage, upsample
+from .blocks import StageWidth, check_classes, check_input_shape, check_widths, stage, upsample
 from .probes import add_probe, probe_groups
 
 BLOCKS = 2  # of a stage
@@ -18,6 +18,7 @@ def Nano_U(
     *,
     decoder_filters: Sequence[StageWidth] | None = None,
     late_upsampling: bool = False,
+    classes: int | Sequence[str] = 1,
     enable_probes: bool | Sequence[str] = False,
     name: str = "nano_u",
 ) -> keras.Model:
@@ -37,6 +38,8 @@ def Nano_U(
         late_upsampling: Whether the first block of a decoder stage runs before its upsampling, at
             a quarter of the pixels or fewer. No shape of a weight changes.
             Defaults to False.
+        classes: How many classes exclude one another, or their names; 1 is foreground and
+            background. Defaults to 1.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". Probes are named probe_encoder_1 and so
             on, probe_bottleneck, probe_decoder_1 and so on, and change no output.
@@ -44,7 +47,8 @@ def Nano_U(
         name: Name of the model.
 
     Returns:
-        A model from images, scaled to -1..1, to logits (batch, height, width, 1).
+        A model from images, scaled to -1..1, to logits (batch, height, width, classes): one for
+        foreground, or one for each of several classes.
 
     Raises:
         ValueError: The size cannot be pooled that often, or an argument is out of range.
@@ -57,7 +61,7 @@ def Nano_U(
         Pizzolato, Pasti, Bellotto 2026, Nano-U: Efficient Terrain Segmentation for Tiny
         Robot Navigation.
     """
-    shape = check_input_shape(input_shape)
+    shape, logits = check_input_shape(input_shape), check_classes(classes)
     widths = check_widths(filters, bottleneck, decoder_filters, blocks=BLOCKS)
     groups, factors = probe_groups(enable_probes), _pooling_factors(shape, len(widths.encoder))
 
@@ -79,7 +83,7 @@ def Nano_U(
         x = stage(x, blocks[early:], middle_relu=True, name=part, first=1 + early)
         x = add_probe(x, part, groups)
 
-    return keras.Model(inputs, layers.Conv2D(1, 1, name="logits")(x), name=name)
+    return keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
 
 
 def _pooling_factors(shape: tuple[int, int, int], stages: int) -> list[tuple[int, int]]:

@@ -114,6 +114,9 @@ def _add_analyze(commands: Any) -> None:
         "--ignore", type=mask_values, default=(), metavar="V,V", help="values that are not scored"
     )
     options.add_argument(
+        "--classes", metavar="N", help="how many classes masks have, or their names: path,sky"
+    )
+    options.add_argument(
         "--alpha", choices=("mask", "ignore"), help="what the alpha channel of masks is"
     )
     options.add_argument("--input-size", type=numbers, metavar="H,W", help="default: the model's")

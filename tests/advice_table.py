@@ -24,9 +24,9 @@ from training.config import read_config
 from training.data import draw_pairs, scale
 from training.evaluate import evaluate
 from training.images import Split
-from training.narrowing import BATCH, IMAGES, mask_loss
-from training.output_kind import LOGITS, output_kind
-from training.parents import load_parent
+from training.narrowing import BATCH, IMAGES
+from training.outputs import Outputs
+from training.parents import load_parent, parent_outputs
 from training.splits import read_config_splits
 
 CHANNELWISE = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Activation)
@@ -88,19 +88,18 @@ def last_channelwise(model: keras.Model, name: str) -> str:
     return layer.name
 
 
-def loss_and_miou(model: keras.Model, split: Split, outputs: str) -> tuple[float, float]:
+def loss_and_miou(model: keras.Model, split: Split, outputs: Outputs) -> tuple[float, float]:
     parts = [
         model(scale(split.images[start : start + BATCH]), training=False)
         for start in range(0, len(split), BATCH)
     ]
     values = np.concatenate([keras.ops.convert_to_numpy(part) for part in parts])
-    loss = keras.ops.convert_to_numpy(mask_loss(outputs)(split.masks.astype("float32"), values))
-    border = 0.0 if outputs == LOGITS else 0.5
-    return float(loss.mean()), evaluate(values >= border, split.masks).miou
+    loss = keras.ops.convert_to_numpy(outputs.image_losses(split.masks.astype("float32"), values))
+    return float(loss.mean()), evaluate(outputs.labels(values), split.masks).miou
 
 
 def cut_alone(
-    model, moments, split: Split, outputs: str, images: np.ndarray, share: float
+    model, moments, split: Split, outputs: Outputs, images: np.ndarray, share: float
 ) -> list[Row]:
     """Cuts each group to a share of its channels, alone."""
     whole = loss_and_miou(model, split, outputs)
@@ -165,8 +164,8 @@ def main(folder: str, share: float = 0.5, count: int = IMAGES) -> None:
     splits = read_config_splits(config)
     seed = config.training.seed
     images, masks = draw_pairs(splits.train, count, seed)
-    outputs = output_kind(model, config.narrow.outputs, scale(images))
-    moments = InputMoments(scale(images), masks.astype("float32"), mask_loss(outputs), seed=seed)
+    outputs = parent_outputs(model, config, scale(images))
+    moments = InputMoments(scale(images), masks.astype("float32"), outputs.image_losses, seed=seed)
     remembered = Remembered(moments, model)
     rows = cut_alone(model, remembered, splits.val, outputs, scale(images), share)
     predictors = {

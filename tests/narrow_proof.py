@@ -35,7 +35,8 @@ from training.fit import fit
 from training.images import Splits
 from training.model_files import load_model
 from training.narrow_settings import EPOCHS, narrow_config, parent_settings
-from training.narrowing import IMAGES, mask_loss, scores
+from training.narrowing import IMAGES, scores
+from training.outputs import FOREGROUND
 from training.parents import load_parent
 from training.run import Run
 from training.settings import Config
@@ -77,7 +78,7 @@ class Contest:
         self.path, self.budget, self.epochs, self.folder = parent, budget, epochs, folder
         self.parent = load_parent(parent)
         self.splits: Splits = read_config_splits(self.config(0, epochs))
-        self._parent_test = scores(self.parent, self.splits.test, "logits")["miou"]
+        self._parent_test = scores(self.parent, self.splits.test, FOREGROUND)["miou"]
         self.plan: Plan = plan_groups(self.parent)
         self.parent_epochs = parent_settings(parent)["training"]["epochs"]
 
@@ -92,7 +93,9 @@ class Contest:
     def moments(self, seed: int) -> InputMoments:
         """Returns what `train.py --narrow` measures the parent with."""
         images, masks = draw_pairs(self.splits.train, IMAGES, seed)
-        return InputMoments(scale(images), masks.astype("float32"), mask_loss("logits"), seed=seed)
+        return InputMoments(
+            scale(images), masks.astype("float32"), FOREGROUND.image_losses, seed=seed
+        )
 
     def start(self, rival: str, seed: int) -> Start:
         """Returns the network that a rival begins with, from a file if it has been made before."""
@@ -159,7 +162,7 @@ class Contest:
         taught = rival.endswith(TEACHER)
         config = self.config(seed, start.epochs, teacher=taught)
         before = [
-            scores(start.model, s, "logits")["miou"] for s in (self.splits.val, self.splits.test)
+            scores(start.model, s, FOREGROUND)["miou"] for s in (self.splits.val, self.splits.test)
         ]
         keras.utils.set_random_seed(seed)
         teacher = read_teacher(self.path, start.model, "logits") if taught else None
@@ -178,7 +181,7 @@ class Contest:
         values = (
             self.path.name, self.budget, self.epochs, rival, seed, self._parent_test,
             start.epochs, cost.macs, cost.parameters, *before,
-            scores(model, self.splits.val, "logits")["miou"], test, start.seconds, seconds,
+            scores(model, self.splits.val, FOREGROUND)["miou"], test, start.seconds, seconds,
             " ".join(map(str, widths)),
         )  # fmt: skip
         return dict(zip(COLUMNS, values, strict=True))

@@ -40,7 +40,7 @@ def file(tmp_path_factory):
         {name: snapshot(name, 32) for name in names},
         [WidthAdvice(name, 32, 16, 12, 16, "15.1 channels in use") for name in names],
         ladder=two_rungs(names),
-        predictions=picture(folder / "predictions.png"),
+        pictures={"predictions.png": picture(folder / "predictions.png")},
     )
     path = folder / "report.html"
     path.write_text(text, encoding="utf-8")

@@ -21,7 +21,8 @@ from training.images import read_splits
 from training.ladder import Measured, cut_ladder
 from training.model_files import load_model
 from training.model_ladder import agreement, halves
-from training.narrowing import mask_loss, scores
+from training.narrowing import scores
+from training.outputs import FOREGROUND
 from training.run_ladder import channels_at
 
 SETTINGS = """\
@@ -46,7 +47,7 @@ def cut(trained, tiny):
 def test_the_networks_are_those_that_a_narrowing_run_begins_with(cut, trained, tiny):
     model, splits = load_model(trained / "model.keras"), read_splits(tiny, (12, 16))
     images, masks = draw_pairs(splits.train, 256, 3)
-    moments = InputMoments(scale(images), masks.astype("float32"), mask_loss("logits"), seed=3)
+    moments = InputMoments(scale(images), masks.astype("float32"), FOREGROUND.image_losses, seed=3)
     (rung,) = cut.ladder.rungs
     small = narrow(model, moments, {"macs": rung.budget})
     assert rung.budget == model_cost(model).macs // 2 >= rung.cut.macs
@@ -54,7 +55,7 @@ def test_the_networks_are_those_that_a_narrowing_run_begins_with(cut, trained, t
     assert rung.cut.cost == tuple(getattr(small.cost, f) for f in rung.cut.cost._fields)
     assert rung.cut.loss == sum(group.loss for group in small.groups) > 0
     for network, seen in ((model, cut.ladder.parent), (small.model, rung.cut)):
-        assert seen.score == scores(network, splits.val, "logits")["miou"]
+        assert seen.score == scores(network, splits.val, FOREGROUND)["miou"]
     assert cut.ladder.parent.probes == {"probe_encoder_1": 6}
     assert rung.cut.probes == {"probe_encoder_1": small.widths["encoder_1_2_pointwise"]}
     assert (cut.ladder.score, cut.ladder.images, cut.ladder.weighted) == ("mIoU", 6, True)

@@ -16,7 +16,6 @@ from sklearn.metrics import (
 
 from training.data import scale
 from training.evaluate import (
-    draw_predictions,
     evaluate,
     image_ious,
     predict,
@@ -25,6 +24,7 @@ from training.evaluate import (
     write_evaluation,
 )
 from training.images import IGNORED, Split
+from training.prediction_pictures import draw_predictions
 from training.synthetic import synthetic_splits
 
 

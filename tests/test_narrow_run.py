@@ -23,8 +23,8 @@ from training.config import read_config, validate
 from training.data import scale
 from training.evaluate import evaluate
 from training.images import read_splits
-from training.narrowing import mask_loss
 from training.network import build, zoo_settings
+from training.outputs import FOREGROUND, Outputs
 from training.run import prepare
 from training.run_folder import read_resumed
 
@@ -192,7 +192,7 @@ def test_losses_are_those_of_the_measured_images(wide, narrowed, evaluation, spl
     ):
         logits = load(path).predict(scale(splits.train.images), verbose=0)
         masks = splits.train.masks.astype("float32")
-        expected = np.mean(mask_loss("logits")(masks, logits))
+        expected = np.mean(FOREGROUND.image_losses(masks, logits))
         assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -362,7 +362,7 @@ def test_the_loss_is_the_mean_over_an_images_scored_pixels(rng):
     pixels = -np.where(masks == 1, np.log(chance), np.log(1 - chance))
     expected = [pixels[n][~ignored[n]].mean() for n in (0, 1)] + [0.0]
     for outputs, given in (("logits", values), ("probabilities", chance)):
-        np.testing.assert_allclose(mask_loss(outputs)(masks, given), expected, rtol=1e-4)
+        np.testing.assert_allclose(Outputs(outputs).image_losses(masks, given), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

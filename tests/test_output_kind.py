@@ -12,6 +12,7 @@ from training.data import scale
 from training.evaluate import logits, sweep
 from training.images import Split
 from training.output_kind import last_activation, output_kind, to_logits
+from training.outputs import Outputs
 from training.run_ladder import mean_iou
 
 OWN = keras.saving.register_keras_serializable("test_output_kind")
@@ -116,7 +117,7 @@ def split(data):
 
 def score(model, split, outputs=None):
     kind = output_kind(model, outputs, scale(split.images))
-    return mean_iou(split, kind)(model)
+    return mean_iou(split, Outputs(kind))(model)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_values_of_both_signs_tell_logits_where_layers_do_not(trained, expected,
 def test_the_sweep_is_the_same_before_and_behind_a_sigmoid(trained, split):
     twin = TWINS["operation"]()
     twin.set_weights(trained.get_weights())
-    values = logits(twin, split, outputs="probabilities")
+    values = logits(twin, split, outputs=Outputs("probabilities"))
     assert sweep(values, split.masks) == sweep(logits(trained, split), split.masks)
 
 

@@ -22,7 +22,8 @@ from monitoring import InputMoments
 from training.data import draw_pairs, scale
 from training.images import Split, Splits
 from training.narrow_settings import narrow_config
-from training.narrowing import IMAGES, mask_loss, scores
+from training.narrowing import IMAGES, scores
+from training.outputs import FOREGROUND
 from training.parents import load_parent
 from training.splits import read_config_splits
 
@@ -54,8 +55,8 @@ def write_network(path: Path, model: keras.Model, splits: Splits) -> None:
         "layers": [layer_settings(layer) for layer in layers],
         "macs": model_cost(model).macs,
         "parameters": model_cost(model).parameters,
-        "val": scores(model, splits.val, "logits")["miou"],
-        "test": scores(model, splits.test, "logits")["miou"],
+        "val": scores(model, splits.val, FOREGROUND)["miou"],
+        "test": scores(model, splits.test, FOREGROUND)["miou"],
     }
     logits = keras.ops.convert_to_numpy(model(images, training=False))
     np.savez(path, description=json.dumps(description), logits=logits, **arrays)
@@ -65,7 +66,7 @@ def write_network(path: Path, model: keras.Model, splits: Splits) -> None:
 def cut(parent: keras.Model, train: Split, macs: int) -> keras.Model:
     """Returns what `train.py --narrow` cuts out of a parent with seed 0."""
     images, masks = draw_pairs(train, IMAGES, 0)
-    moments = InputMoments(scale(images), masks.astype("float32"), mask_loss("logits"), seed=0)
+    moments = InputMoments(scale(images), masks.astype("float32"), FOREGROUND.image_losses, seed=0)
     return narrow(parent, moments, {"macs": macs}).model
 
 

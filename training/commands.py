@@ -18,7 +18,8 @@ from training.mask_options import Colour, mask_options
 from training.model_files import load_model, without_structure
 from training.model_images import image_shape, output_shape, preprocessing, read_model_images
 from training.model_ladder import model_ladder
-from training.output_kind import last_activation, output_kind
+from training.output_kind import last_activation
+from training.outputs import Outputs, outputs_of
 from training.run_ladder import run_ladder
 from training.stages import stages_of, write_advised
 
@@ -103,6 +104,7 @@ def analyze(
     foreground: Sequence[int | Colour] | None = None,
     ignore: Sequence[int | Colour] = (),
     alpha: str | None = None,
+    classes: int | Sequence[str] | None = None,
     input_size: Sequence[int] | None = None,
     outputs: str | None = None,
     data_format: str | None = None,
@@ -130,6 +132,8 @@ def analyze(
             to None: masks are two classes by themselves.
         ignore: Values or colours in masks that are not scored. Defaults to none.
         alpha: "mask" or "ignore", where masks have an alpha channel. Defaults to None.
+        classes: How many classes the masks have, or their names. Defaults to None: foreground and
+            background.
         input_size: Height and width to resize images to. Defaults to None: the model's.
         outputs: What a model of masks puts out, "logits" or "probabilities", to score it where
             it is cut. Defaults to None: its last activation tells or, if that is unknown, its
@@ -155,7 +159,7 @@ def analyze(
     """
     path = expanded(model)
     shares = _shares(cut, ladder)
-    options = mask_options(foreground, ignore, alpha)
+    options = mask_options(foreground, ignore, alpha, classes=classes)
     _import_modules(imports)
     network = without_structure(load_model(path))
     last_activation(network)  # refuses a softmax over one channel
@@ -167,10 +171,11 @@ def analyze(
     images = prepare(pictures)
     measure: Callable[[], Ladder] | None = None
     if cut:
-        kind = None
-        is_scored = masked is not None and returned == masked.masks.shape[1:]
+        kind: Outputs | None = None
+        channels = max(len(options.classes), 1)
+        is_scored = masked is not None and returned == (*masked.masks.shape[1:3], channels)
         if is_scored and preprocess == "zoo" and getattr(network, "outputs", None):
-            kind = output_kind(network, outputs, images)
+            kind = outputs_of(network, options.classes, outputs, images)
         measure = partial(
             model_ladder,
             network,

@@ -10,7 +10,8 @@ from monitoring.records.run_files import MODEL, expanded
 from training.data import batches
 from training.images import Split
 from training.model_files import load_model, without_structure
-from training.output_kind import PROBABILITIES, output_kind, to_logits
+from training.output_kind import LOGITS, PROBABILITIES
+from training.outputs import FOREGROUND, Outputs, outputs_of
 
 
 @keras.saving.register_keras_serializable("probe_zoo")
@@ -19,17 +20,20 @@ class DistillationLoss(keras.losses.Loss):
 
     (1 - alpha) BCE(mask, sigmoid(student)) + alpha T^2 MSE(sigmoid(teacher / T),
     sigmoid(student / T)). The factor T^2 keeps the gradient of the second part at the size
-    that it has at T = 1. There is no softmax: over one channel it is always 1.
+    that it has at T = 1. There is no softmax: over one channel it is always 1. Of several classes,
+    it is (1 - alpha) CE(mask, softmax(student)) + alpha T^2 KL(softmax(teacher / T),
+    softmax(student / T)).
 
     Args:
         alpha: Weight of the teacher, 0..1; 0 is exactly the plain loss. Defaults to 0.5.
         temperature: T, above 0; a higher one softens the answers. Defaults to 4.
         name: Name of the loss. Defaults to "distillation".
-        from_logits: Whether the student puts out logits; else probabilities. Defaults to True.
+        outputs: What the student puts out. Defaults to logits of foreground.
+        mask_loss: A loss in place of the cross-entropy. Defaults to None.
 
     Call arguments:
-        y_true: (batch, height, width, 2), the mask and the teacher's logit.
-        y_pred: (batch, height, width, 1), what the student puts out.
+        y_true: (batch, height, width, 1 + channels), the mask and the teacher's logits.
+        y_pred: (batch, height, width, channels), what the student puts out.
 
     Example:
         >>> both = np.array([[[[1.0, 2.0]]]])
@@ -46,33 +50,60 @@ class DistillationLoss(keras.losses.Loss):
         temperature: float = 4.0,
         name: str = "distillation",
         *,
-        from_logits: bool = True,
+        outputs: Outputs = FOREGROUND,
+        mask_loss: keras.losses.Loss | None = None,
     ):
         super().__init__(name=name, reduction="mean_with_sample_weight")
         if not 0 <= alpha <= 1:
             raise ValueError(f"Expected alpha from 0 to 1. Received: {alpha}")
         if not temperature > 0:
             raise ValueError(f"Expected a temperature above 0. Received: {temperature}")
-        self.alpha, self.temperature, self.from_logits = alpha, temperature, from_logits
+        self.alpha, self.temperature = alpha, temperature
+        self.outputs, self.mask_loss = outputs, mask_loss
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        """Returns the mean over scored pixels."""
+        value = super().__call__(y_true, y_pred, sample_weight)
+        if self.mask_loss is None:
+            return value
+        return value + (1 - self.alpha) * self.mask_loss(y_true[..., :1], y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
-        """Returns each pixel's loss, (batch, height, width)."""
-        hard = keras.losses.binary_crossentropy(
-            y_true[..., :1], y_pred, from_logits=self.from_logits
-        )
+        """Returns each pixel's loss, (batch, height, width), without `mask_loss`."""
+        if self.mask_loss is not None:
+            return self.alpha * self.temperature**2 * self._soft(y_true, y_pred)
+        hard = self.outputs.pixel_losses(y_true[..., :1], y_pred)
         if not self.alpha:
             return hard
-        if not self.from_logits:
-            y_pred = to_logits(y_pred)
-        teacher = ops.sigmoid(ops.cast(y_true[..., 1:], y_pred.dtype) / self.temperature)
-        student = ops.sigmoid(y_pred / self.temperature)
-        soft = ops.mean(ops.square(teacher - student), axis=-1)
+        soft = self._soft(y_true, y_pred)
         return (1 - self.alpha) * hard + self.alpha * self.temperature**2 * soft
+
+    def _soft(self, y_true, y_pred):
+        """Returns each pixel's distance between the teacher's and the student's answers."""
+        y_pred = self.outputs.logits(y_pred)
+        softened = (ops.cast(y_true[..., 1:], y_pred.dtype), y_pred)
+        if self.outputs.classes:
+            answers = (ops.softmax(logits / self.temperature) for logits in softened)
+            return keras.losses.kl_divergence(*answers)
+        teacher, student = (ops.sigmoid(logits / self.temperature) for logits in softened)
+        return ops.mean(ops.square(teacher - student), axis=-1)
 
     def get_config(self):
         """Returns the arguments."""
-        arguments = {name: getattr(self, name) for name in ("alpha", "temperature", "from_logits")}
-        return {"name": self.name, **arguments}
+        plain = {name: getattr(self, name) for name in ("name", "alpha", "temperature")}
+        mask_loss = self.mask_loss and keras.saving.serialize_keras_object(self.mask_loss)
+        return plain | {"outputs": self.outputs.get_config(), "mask_loss": mask_loss}
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns what `get_config` describes, also as version 0.1 wrote it."""
+        config = dict(config)
+        kind = LOGITS if config.pop("from_logits", True) else PROBABILITIES
+        outputs = Outputs.from_config(config.pop("outputs", {"kind": kind, "classes": []}))
+        mask_loss = config.pop("mask_loss", None)
+        if mask_loss is not None:
+            mask_loss = keras.saving.deserialize_keras_object(mask_loss)
+        return cls(**config, outputs=outputs, mask_loss=mask_loss)
 
 
 @keras.saving.register_keras_serializable("probe_zoo")
@@ -84,11 +115,20 @@ class MaskIoU(keras.metrics.BinaryIoU):
         return super().update_state(y_true[..., :1], y_pred, sample_weight)
 
 
+@keras.saving.register_keras_serializable("probe_zoo")
+class ClassIoU(keras.metrics.MeanIoU):
+    """MeanIoU on the first channel of `y_true`, the mask."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch."""
+        return super().update_state(y_true[..., :1], y_pred, sample_weight)
+
+
 class Answers:
     """A frozen teacher's logits for the images of a split, in inference mode.
 
     Args:
-        teacher: A model from images to logits (batch, height, width, 1).
+        teacher: A model from images to logits (batch, height, width, channels).
         split: The images.
         fixed: Whether the images are never augmented, so that one pass serves all epochs;
             else the teacher sees each augmented batch.
@@ -110,14 +150,20 @@ class Answers:
         return tf.gather(self.logits, index)
 
 
-def read_teacher(path: str | Path, student: keras.Model, outputs: str | None = None) -> keras.Model:
+def read_teacher(
+    path: str | Path,
+    student: keras.Model,
+    declared: str | None = None,
+    classes: tuple[str, ...] = (),
+) -> keras.Model:
     """Loads a teacher, with probes or without.
 
     Args:
         path: A run's folder or a .keras file.
         student: The model that has the same input and output.
-        outputs: What the file's model puts out, "logits" or "probabilities". Defaults to None:
+        declared: What the file's model puts out, "logits" or "probabilities". Defaults to None:
             its last activation tells.
+        classes: Names of several classes. Defaults to none: foreground and background.
 
     Returns:
         The teacher, not trainable. It puts out logits; those of probabilities are cut off at
@@ -143,8 +189,10 @@ def read_teacher(path: str | Path, student: keras.Model, outputs: str | None = N
             raise ValueError(
                 f"Teacher {path} has {name} {shape}, the student {expected}: they must be the same"
             )
-    if output_kind(teacher, outputs, option="distillation.teacher_outputs:") == PROBABILITIES:
-        logits = to_logits(teacher.outputs[0])
+    option = "distillation.teacher_outputs:"
+    outputs = outputs_of(teacher, classes, declared, option=option)
+    if not outputs.from_logits:
+        logits = outputs.logits(teacher.outputs[0])
         teacher = keras.Model(teacher.inputs[0], logits, name=teacher.name)
     teacher.trainable = False
     return teacher

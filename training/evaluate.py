@@ -1,7 +1,7 @@
-"""How well a network segments a split: scores, and a picture of predictions."""
+"""How well a network segments a split."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan, nan
 from pathlib import Path
@@ -11,13 +11,10 @@ import numpy as np
 
 from monitoring.analysis.single_output import single_output
 from monitoring.records.files import whole_file
+from training.class_scores import ClassEvaluation, class_image_ious, evaluate_classes
 from training.data import batches
 from training.images import Split
-from training.output_kind import LOGITS, PROBABILITIES, to_logits
-
-ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
-MARGIN = 4
-HEADINGS = ("input", "mask", "prediction", "errors")
+from training.outputs import FOREGROUND, Outputs
 
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # on the probability
 
@@ -49,38 +46,44 @@ class Evaluation:
 
 
 def logits(
-    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: str = LOGITS
+    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: Outputs = FOREGROUND
 ) -> np.ndarray:
-    """Returns the model's logits, (images, height, width, 1).
+    """Returns the model's logits, (images, height, width, channels).
 
     Args:
         model: A model of one output.
         split: The images.
         batch_size: Images per batch. Defaults to 16.
-        outputs: What the model puts out: "logits", or "probabilities", which are converted.
-            Defaults to "logits", which the zoo's networks put out.
+        outputs: What the model puts out; probabilities are converted. Defaults to logits of
+            foreground, which the zoo's networks put out.
     """
     values = single_output(model, model.predict(batches(split, batch_size), verbose=0))
-    return keras.ops.convert_to_numpy(to_logits(values)) if outputs == PROBABILITIES else values
+    converted: np.ndarray = keras.ops.convert_to_numpy(outputs.logits(values))
+    return converted
 
 
 def predict(
-    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: str = LOGITS
+    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: Outputs = FOREGROUND
 ) -> np.ndarray:
-    """Returns where the model predicts foreground, (images, height, width, 1), bool.
+    """Returns the class of each pixel, (images, height, width, 1).
 
-    That is a logit of at least 0, which is a probability of at least 0.5; see `logits`.
+    Foreground is a logit of at least 0, which is a probability of at least 0.5, as bool; of several
+    classes, it is the number of the likeliest; see `logits`.
     """
-    return logits(model, split, batch_size, outputs=outputs) >= 0.0
+    return outputs.as_logits.labels(logits(model, split, batch_size, outputs=outputs))
 
 
-def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
+def evaluate(
+    predicted: np.ndarray, masks: np.ndarray, classes: Sequence[str] = ()
+) -> Evaluation | ClassEvaluation:
     """Scores predictions against masks.
 
     Args:
-        predicted: (images, height, width, 1), true or 1 where foreground is predicted.
-        masks: The same shape, true or 1 for foreground, IGNORED for pixels that are not
-            scored.
+        predicted: (images, height, width, 1), true or 1 where foreground is predicted, or the
+            number of one of several classes.
+        masks: The same shape, true or 1 for foreground, or the number of a class; IGNORED for
+            pixels that are not scored.
+        classes: Names of several classes. Defaults to none: foreground and background.
 
     Returns:
         The scores; nan where undefined.
@@ -99,7 +102,14 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
             f"Expected predictions of shape {masks.shape}, as the masks. "
             f"Received: shape={predicted.shape}"
         )
-    predicted, wanted, other = _counted(predicted, masks)
+    if classes:
+        return evaluate_classes(predicted, masks, classes)
+    return evaluate_foreground(predicted, masks)
+
+
+def evaluate_foreground(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
+    """Scores predictions of foreground against masks of the same shape."""
+    predicted, wanted, other = counted(predicted, masks)
     true, missed = int((predicted & wanted).sum()), int((~predicted & wanted).sum())
     false, background = int((predicted & other).sum()), int((~predicted & other).sum())
     foreground_iou = _ratio(true, true + false + missed)
@@ -115,26 +125,32 @@ def evaluate(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
     )
 
 
-def sweep(scores: np.ndarray, masks: np.ndarray) -> list[dict[str, float]]:
+def sweep(
+    scores: np.ndarray, masks: np.ndarray, classes: Sequence[str] = ()
+) -> list[dict[str, float]]:
     """Scores a network at every threshold of `THRESHOLDS`, for its precision-recall curve.
 
     Args:
         scores: Logits, (images, height, width, 1).
         masks: As for `evaluate`.
+        classes: As for `evaluate`. Defaults to none.
 
     Returns:
-        One row per threshold: threshold, miou, f1, precision, recall; nan where undefined.
+        One row per threshold: threshold, miou, f1, precision, recall; nan where undefined. None of
+        several classes, which have no threshold.
     """
+    if classes:
+        return []
     rows = []
     for threshold in THRESHOLDS:
-        scored = evaluate(scores >= np.log(threshold / (1 - threshold)), masks)
+        scored = evaluate_foreground(scores >= np.log(threshold / (1 - threshold)), masks)
         row = {name: getattr(scored, name) for name in ("miou", "f1", "precision", "recall")}
         rows.append({"threshold": threshold, **row})
     return rows
 
 
-def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Returns each image's foreground IoU, (images,).
+def image_ious(predicted: np.ndarray, masks: np.ndarray, classes: Sequence[str] = ()) -> np.ndarray:
+    """Returns each image's foreground IoU, (images,); of several classes, see `class_image_ious`.
 
     It is 1 where mask and prediction are both empty, 0 where only the mask is, and nan where
     all of the mask is ignored.
@@ -144,7 +160,9 @@ def image_ious(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
         >>> image_ious(np.array([[[[1], [0]]], [[[0], [0]]]]), masks).tolist()
         [0.5, 1.0]
     """
-    predicted, wanted, other = _counted(predicted, masks)
+    if classes:
+        return class_image_ious(predicted, masks, len(classes))
+    predicted, wanted, other = counted(predicted, masks)
     shared = (predicted & wanted).sum(axis=(1, 2, 3))
     seen = (wanted | (predicted & other)).sum(axis=(1, 2, 3))
     ious = np.where(seen == 0, 1.0, shared / np.maximum(seen, 1))
@@ -158,7 +176,23 @@ def spread(ious: np.ndarray) -> dict[str, float]:
     return dict(zip(names, map(float, values), strict=True)) | {"mean": float(np.nanmean(ious))}
 
 
-def write_evaluation(path: Path, evaluation: Evaluation, **more) -> None:
+def score_line(evaluation: Evaluation | ClassEvaluation) -> str:
+    """Returns scores on the test split as one line of text."""
+    images = f"({evaluation.images} images)"
+    if isinstance(evaluation, ClassEvaluation):
+        ious = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.iou.items())
+        return (
+            f"test mIoU {evaluation.miou:.4f}, accuracy {evaluation.accuracy:.4f}, IoU: {ious} "
+            f"{images}"
+        )
+    return (
+        f"test mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "
+        f"F1 {evaluation.f1:.4f}, precision {evaluation.precision:.4f}, "
+        f"recall {evaluation.recall:.4f} {images}"
+    )
+
+
+def write_evaluation(path: Path, evaluation: Evaluation | ClassEvaluation, **more) -> None:
     """Writes the scores and any further values as JSON; undefined is null."""
     write_values(path, asdict(evaluation) | more)
 
@@ -170,43 +204,6 @@ def write_values(path: Path, values: Mapping) -> None:
         draft.write_text(text + "\n", encoding="utf-8")
 
 
-def draw_predictions(path: Path, split: Split, predicted: np.ndarray, count: int) -> None:
-    """Draws `count` images, evenly spread over the split, one row per image, as PNG.
-
-    In the last column, missed foreground is blue and falsely predicted foreground red;
-    ignored pixels are grey in the masks.
-    """
-    from PIL import Image, ImageDraw
-
-    indices = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
-    rows = [_row(split.images[i], split.masks[i], predicted[i].astype(bool)) for i in indices]
-    height, width = rows[0].shape[:2]
-    heading = 16
-    canvas = Image.new("RGB", (width, heading + len(rows) * (height + MARGIN)), "white")
-    for number, row in enumerate(rows):
-        canvas.paste(Image.fromarray(row), (0, heading + number * (height + MARGIN)))
-    pen = ImageDraw.Draw(canvas)
-    for column, text in enumerate(HEADINGS):
-        pen.text((column * (width + MARGIN) // len(HEADINGS) + 2, 2), text, fill="black")
-    with whole_file(path) as draft:
-        canvas.save(draft)
-
-
-def _row(image: np.ndarray, mask: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Returns input, mask, prediction and errors side by side, enlarged."""
-    predicted, wanted, other = _counted(predicted, mask)
-    errors = image // 3 + 85 * wanted.astype(np.uint8)
-    errors = np.where(wanted & ~predicted, np.array([60, 120, 255], np.uint8), errors)
-    errors = np.where(predicted & other, np.array([255, 70, 60], np.uint8), errors)
-    white = np.array([255, 255, 255], np.uint8)
-    shown = white * wanted + white // 2 * ~(wanted | other)
-    gap = np.full((image.shape[0] * ENLARGEMENT, MARGIN, 3), 255, np.uint8)
-    panels = []
-    for panel in (image, shown, predicted * white, errors):
-        panels += [panel.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1), gap]
-    return np.concatenate(panels[:-1], axis=1).astype(np.uint8)
-
-
 def _defined(value):
     """Returns nested values with nan replaced by None."""
     if isinstance(value, dict):
@@ -216,7 +213,7 @@ def _defined(value):
     return None if isinstance(value, float) and isnan(value) else value
 
 
-def _counted(predicted: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, ...]:
+def counted(predicted: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, ...]:
     """Returns prediction, foreground and background as bool; ignored pixels are neither."""
     return predicted.astype(bool), masks == 1, masks == 0
 

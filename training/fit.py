@@ -7,13 +7,15 @@ import keras
 from models.quantization import StartRounding
 from monitoring import NASMonitorCallback
 from monitoring.records.files import WriteFailures
-from monitoring.records.run_files import CHECKPOINT, HISTORY
+from monitoring.records.reading import read_checked
+from monitoring.records.run_files import CHECKPOINT, EVALUATION, HISTORY
+from monitoring.report.sections import one_class_warning
 from training.checkpoint import Checkpoint
 from training.compilation import compile_for_masks
 from training.data import batches, training_batches
 from training.distill import Answers
 from training.history import HistoryLog, keep_epochs
-from training.images import foreground_share
+from training.images import class_shares
 from training.results import Durations, write_results
 from training.run import Run, write_missing_settings
 
@@ -34,7 +36,7 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     """
     monitor, model = run.monitor, run.model
     if verbose:
-        print(foreground_share(run.splits))
+        print(class_shares(run.splits, run.outputs.classes))
     stateful = _stateful_callbacks(run)
     failures = WriteFailures() if monitor is None else monitor.write_failures
     checkpoint = Checkpoint(run.folder / CHECKPOINT, stateful, monitor, failures)
@@ -68,6 +70,9 @@ def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.His
     checkpoint.remove()
     if verbose:
         print(f"Results are in {run.folder}")
+        warning = one_class_warning(read_checked(run.folder / EVALUATION))
+        if warning:
+            print(warning)
     return model, history
 
 

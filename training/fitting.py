@@ -58,6 +58,7 @@ def widest(
     size: tuple[int, int] = (60, 80),
     late_upsampling: bool = False,
     decoder: float = 1.0,
+    classes: int = 1,
 ) -> Fitted:
     """Returns the widest network that keeps to limits, every stage the same share of its width.
 
@@ -67,6 +68,7 @@ def widest(
         size: Height and width of the images. Defaults to (60, 80).
         late_upsampling: As for the builders. Defaults to False.
         decoder: Widths of the decoder, as a share of the encoder's. Defaults to 1.
+        classes: As for the builders. Defaults to 1.
 
     Raises:
         ValueError: Not even the narrowest fits, there is no limit, or the arena cannot be told.
@@ -81,7 +83,7 @@ def widest(
     step, tries = STEPS, 0
     while high is None or high - low > 1:
         settings = _settings(name, step, size, decoder) | {"late_upsampling": late_upsampling}
-        fitted, room = _measured(settings, limits)
+        fitted, room = _measured(settings, limits, classes)
         if fitted is None:
             high = step
         else:
@@ -109,20 +111,23 @@ def _settings(name: str, step: int, size: tuple[int, int], decoder: float) -> di
     }
 
 
-def built(settings: Mapping[str, Any]) -> keras.Model:
-    """Returns the network of a section `model` as `widest` returns it."""
+def built(settings: Mapping[str, Any], classes: int = 1) -> keras.Model:
+    """Returns the network of a section `model` as `widest` returns it, for some classes."""
     return MODELS[settings["name"]](
         (*settings["input_size"], 3),
         tuple(settings["filters"]),
         settings["bottleneck"],
         decoder_filters=tuple(settings["decoder_filters"]),
         late_upsampling=settings["late_upsampling"],
+        classes=classes,
     )
 
 
-def _measured(settings: Mapping[str, Any], limits: Limits) -> tuple[Fitted | None, float]:
+def _measured(
+    settings: Mapping[str, Any], limits: Limits, classes: int
+) -> tuple[Fitted | None, float]:
     """Returns a network that keeps to limits, else None; and how much wider it could be about."""
-    model = built(settings)
+    model = built(settings, classes)
     cost = model_cost(model)
     room = [
         math.sqrt(limit / now)  # both grow with the square of the width

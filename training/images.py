@@ -1,15 +1,16 @@
 """Image and mask files: found, checked and decoded."""
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from training.mask_agreement import MaskAgreement, check_classes_present
 from training.mask_options import Colour, MaskOptions, mask_options
 from training.masks import IGNORED, read_mask
 from training.pictures import open_picture
@@ -25,8 +26,8 @@ class Split:
 
     Attributes:
         images: (images, height, width, 3), uint8, RGB.
-        masks: (images, height, width, 1), uint8: 1 is foreground, 0 background; IGNORED is
-            neither learned nor scored.
+        masks: (images, height, width, 1), uint8: 1 is foreground, 0 background, or the number of
+            one of several classes; IGNORED is neither learned nor scored.
         names: The files' stems, in the order of the images.
     """
 
@@ -53,10 +54,22 @@ class Splits:
     test: Split
 
 
-def foreground_share(splits: Splits) -> str:
-    """Says how much of each split's masks is foreground."""
-    shares = (f"{name} {100 * getattr(splits, name).foreground:.1f} %" for name in SPLITS)
-    return f"Foreground: {', '.join(shares)} of the pixels"
+def class_shares(splits: Splits, classes: Sequence[str] = ()) -> str:
+    """Says how much of each split's scored pixels each class has.
+
+    Args:
+        splits: The splits.
+        classes: Names of several classes. Defaults to none: foreground and background.
+    """
+    if not classes:
+        shares = (f"{name} {100 * getattr(splits, name).foreground:.1f} %" for name in SPLITS)
+        return f"Foreground: {', '.join(shares)} of the pixels"
+    lines = []
+    for name in SPLITS:
+        counts = np.bincount(getattr(splits, name).masks.ravel(), minlength=256)[: len(classes)]
+        parts = zip(classes, 100 * counts / max(counts.sum(), 1), strict=True)
+        lines.append(f"{name}: " + ", ".join(f"{each} {share:.1f} %" for each, share in parts))
+    return "Pixels of each class, " + "; ".join(lines)
 
 
 def read_splits(
@@ -67,6 +80,8 @@ def read_splits(
     ignore: Sequence[int | Colour] = (),
     alpha: str | None = None,
     ignore_value: int | None = None,
+    classes: int | Sequence[str] | None = None,
+    colours: Mapping[str, Sequence[int | Colour]] | None = None,
 ) -> Splits:
     """Reads `root`/{train,val,test}/{img,mask}/NAME.{png,jpg}.
 
@@ -80,6 +95,9 @@ def read_splits(
         ignore: As in `MaskOptions`. Defaults to none.
         alpha: As in `MaskOptions`. Defaults to None.
         ignore_value: One value for `ignore`, as in version 0.1. Defaults to None.
+        classes: How many classes there are, or their names. Defaults to None: foreground and
+            background.
+        colours: {class: its values or colours}. Defaults to None: masks hold class numbers.
 
     Returns:
         The three splits, images in the order of their names.
@@ -87,17 +105,17 @@ def read_splits(
     Raises:
         FileNotFoundError: A folder, an image's mask, or a mask's image does not exist.
         ValueError: A split is empty or all of one class, a file cannot be read to its end or is
-            no mask of two classes, a mask and its image differ in size, two files have the same
-            stem, or foreground is 1 in one mask and 255 in another; the message names the file.
+            no mask of these classes, a mask and its image differ in size, two files have the same
+            stem, or two masks count their classes differently; the message names the file.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(
             f"Data folder {root} does not exist. Expected {root}/{{train,val,test}}/{{img,mask}}/"
         )
-    options = mask_options(foreground, ignore, alpha, ignore_value)
-    brights: dict[int, Path] = {}
-    splits = {name: _read_split(root / name, size, options, brights) for name in SPLITS}
+    options = mask_options(foreground, ignore, alpha, ignore_value, classes, colours)
+    agreement = MaskAgreement()
+    splits = {name: _read_split(root / name, size, options, agreement) for name in SPLITS}
     return Splits(**splits)
 
 
@@ -116,11 +134,11 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
 
 def read_split(folder: Path, size: tuple[int, int], **options: Any) -> Split:
     """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; see `read_splits`."""
-    return _read_split(folder, size, mask_options(**options), {})
+    return _read_split(folder, size, mask_options(**options), MaskAgreement())
 
 
 def _read_split(
-    folder: Path, size: tuple[int, int], options: MaskOptions, brights: dict[int, Path]
+    folder: Path, size: tuple[int, int], options: MaskOptions, agreement: MaskAgreement
 ) -> Split:
     """Reads one split.
 
@@ -128,8 +146,7 @@ def _read_split(
         folder: The folder.
         size: Height and width.
         options: How masks are read.
-        brights: {value that stands for foreground: a mask that has it} of the masks read so
-            far; is extended.
+        agreement: Knows the masks that were read before.
     """
     images, masks = _files(folder / "img"), _files(folder / "mask")
     for stem in sorted(images.keys() ^ masks.keys()):
@@ -140,37 +157,15 @@ def _read_split(
     names = tuple(sorted(images))
     read = partial(_read_pair, size=size, options=options)
     pictures, labels = [], []
-    for name, (picture, label, bright) in zip(
+    for name, (picture, mask) in zip(
         names, _each(read, [images[n] for n in names], [masks[n] for n in names]), strict=True
     ):
         pictures.append(picture)
-        labels.append(label)
-        if bright is not None:
-            brights.setdefault(bright, masks[name])
-        if len(brights) > 1:
-            raise ValueError(
-                f"Foreground is 1 in {brights[1]} and 255 in {brights[255]}: masks of class "
-                "numbers look like that. Name the values of the foreground as data.foreground, "
-                "and those that are not scored as data.ignore"
-            )
+        labels.append(mask.labels[..., None])
+        agreement.check(masks[name], mask)
     split = Split(np.stack(pictures), np.stack(labels), names)
-    _check_both_classes(split, folder / "mask")
+    check_classes_present(split.masks, str(folder / "mask"), options.classes)
     return split
-
-
-def _check_both_classes(split: Split, folder: Path) -> None:
-    """Refuses a split from which nothing can be learned or told.
-
-    Raises:
-        ValueError: All pixels are of one class.
-    """
-    present = [label in split.masks for label in (0, 1)]
-    if not all(present):
-        only = "ignored" if not any(present) else "background" if present[0] else "foreground"
-        raise ValueError(
-            f"The masks in {folder} are all {only}: nothing can be learned from them, or told. "
-            "If they are not, name the values of the foreground as data.foreground"
-        )
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -198,7 +193,7 @@ def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
 
 
 def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], options: MaskOptions):
-    """Returns an image (height, width, 3), its mask (height, width, 1), uint8, and its `Mask`."""
+    """Returns an image (height, width, 3), uint8, and its mask, at its size."""
     picture, found = _open(image), read_mask(mask, options)
     height, width = found.labels.shape
     if picture.size != (width, height):
@@ -209,7 +204,7 @@ def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], options: MaskO
     from PIL import Image
 
     labels = Image.fromarray(found.labels).resize(size[::-1], Image.Resampling.NEAREST)
-    return _resized(picture, size), np.asarray(labels)[..., None], found.bright
+    return _resized(picture, size), replace(found, labels=np.asarray(labels))
 
 
 def _read_image(path: Path, *, size: tuple[int, int]) -> np.ndarray:

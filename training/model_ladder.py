@@ -11,7 +11,8 @@ from monitoring.analysis.ladder import Ladder
 from monitoring.analysis.single_output import single_output
 from training.images import Split
 from training.ladder import Measured, cut_ladder
-from training.narrowing import BATCH, mask_loss
+from training.narrowing import BATCH
+from training.outputs import Outputs
 from training.run_ladder import channels_at, mean_iou
 
 
@@ -21,7 +22,7 @@ def model_ladder(
     masked: Split | None,
     shares: Sequence[float],
     *,
-    outputs: str | None = None,
+    outputs: Outputs | None = None,
     names: Sequence[str] | None = None,
     data_format: str | None = None,
     verbose: int = 0,
@@ -36,8 +37,7 @@ def model_ladder(
         images: What it takes, already preprocessed, (images, ...).
         masked: The same images in uint8, with masks; None if there are none.
         shares: The budgets, as fractions of the multiply-adds, the largest first.
-        outputs: What it puts out, "logits" or "probabilities"; None if it is not masks. Defaults
-            to None.
+        outputs: What it puts out; None if it is not masks. Defaults to None.
         names: Names of the layers whose channels are counted. Defaults to None: its probes or,
             if it has none, its output.
         data_format: "channels_last" or "channels_first". Defaults to None: channels last.
@@ -50,7 +50,7 @@ def model_ladder(
         evaluate = agreement(model, images[scored])
     else:
         masks = masked.masks[measured].astype(np.float32)
-        moments, score = InputMoments(images[measured], masks, mask_loss(outputs)), "mIoU"
+        moments, score = InputMoments(images[measured], masks, outputs.image_losses), "mIoU"
         chosen = {name: getattr(masked, name)[scored] for name in ("images", "masks", "names")}
         evaluate = mean_iou(replace(masked, **chosen), outputs)
     by = Measured(moments, len(images[measured]), evaluate, score, channels)

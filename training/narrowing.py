@@ -1,6 +1,6 @@
 """A run's network that is cut out of a trained one, once, and how it scores before any training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,10 @@ from monitoring.records.run_files import ADVICE, NARROWED, NARROWING
 from training.arena_budget import fitted
 from training.data import draw_pairs, scale
 from training.evaluate import evaluate, write_values
-from training.images import IGNORED, Split, Splits
+from training.images import Split, Splits
 from training.model_files import load_model
 from training.network import Network, zoo_settings
-from training.output_kind import LOGITS
+from training.outputs import Outputs
 from training.parents import load_parent
 from training.rounds import ROUND_SCORES, by_round, joined_groups, round_folder, round_values
 from training.settings import Config
@@ -71,48 +71,18 @@ def narrowed_model(
     return quantization_aware(model) if config.training.quantization_aware else model
 
 
-def mask_loss(outputs: str) -> Callable[[Any, Any], Any]:
-    """Returns the loss of training on masks, as one value per image.
-
-    Args:
-        outputs: What the network puts out, "logits" or "probabilities".
-
-    Returns:
-        A function of masks (images, height, width, 1), with IGNORED where a pixel does not
-        count, and outputs of the same shape: the mean over an image's other pixels, (images,).
-
-    Example:
-        >>> masks = np.array([[[[1.0], [255.0]]]])
-        >>> loss = mask_loss("probabilities")(masks, np.array([[[[0.5], [0.0]]]]))
-        >>> [round(float(value), 3) for value in loss]
-        [0.693]
-    """
-
-    def loss(masks: Any, values: Any) -> Any:
-        masks, values = ops.cast(masks, "float32"), ops.cast(values, "float32")
-        is_scored = ops.cast(masks < IGNORED, "float32")
-        pixels = keras.losses.binary_crossentropy(
-            masks * is_scored, values, from_logits=outputs == LOGITS
-        )
-        weights = is_scored[..., 0]
-        counts = ops.maximum(ops.sum(weights, axis=(1, 2)), 1.0)
-        return ops.sum(pixels * weights, axis=(1, 2)) / counts
-
-    return loss
-
-
-def scores(model: keras.Model, split: Split, outputs: str) -> dict[str, Any]:
+def scores(model: keras.Model, split: Split, outputs: Outputs) -> dict[str, Any]:
     """Returns a network's scores on a split by name; it is run eagerly, for a single pass."""
     parts = [
         ops.convert_to_numpy(model(scale(split.images[start : start + BATCH]), training=False))
         for start in range(0, len(split), BATCH)
     ]
-    border = 0.0 if outputs == LOGITS else 0.5
-    return asdict(evaluate(np.concatenate(parts) >= border, split.masks))
+    predicted = outputs.labels(np.concatenate(parts))
+    return asdict(evaluate(predicted, split.masks, outputs.classes))
 
 
 def final_values(
-    parent: keras.Model, model: keras.Model, outputs: str, splits: Splits, folder: Path
+    parent: keras.Model, model: keras.Model, outputs: Outputs, splits: Splits, folder: Path
 ) -> dict[str, Any]:
     """Returns what was cut, with the scores that only a finished run has.
 
@@ -187,7 +157,7 @@ def _cut(
     images, masks = draw_pairs(splits.train, IMAGES, seed)
     # Where the parent teaches, too, its answers add no gradient: they are the network's own.
     moments = InputMoments(
-        scale(images), masks.astype(np.float32), mask_loss(parent.outputs), seed=seed
+        scale(images), masks.astype(np.float32), parent.outputs.image_losses, seed=seed
     )
     narrow_to = partial(
         narrow,

@@ -9,9 +9,9 @@ import keras
 from models import MODELS, probe_names, quantization_aware
 from monitoring.taps.watched import Watched
 from training.export.vela import check_vela
-from training.output_kind import LOGITS
+from training.outputs import FOREGROUND, Outputs
 from training.parents import read_parent
-from training.settings import Config, ModelConfig
+from training.settings import Config
 
 PARTS = ("encoder", "bottleneck", "decoder")  # of a network of the zoo
 
@@ -21,12 +21,12 @@ class Network(NamedTuple):
 
     Attributes:
         model: The network; of a run that narrows, the parent, whose layers' names remain.
-        outputs: What it puts out, "logits" or "probabilities".
+        outputs: What it puts out.
         is_parent: Whether it is to be narrowed.
     """
 
     model: keras.Model
-    outputs: str = LOGITS
+    outputs: Outputs = FOREGROUND
     is_parent: bool = False
 
 
@@ -46,9 +46,9 @@ def checked_network(config: Config, *, may_fit: bool = False) -> Network:
     """
     check_settings(config)
     if config.narrow.parent is None:
-        network = Network(build(config))
+        network = Network(build(config), Outputs(classes=config.data.masks.classes))
     else:
-        network = Network(*read_parent(config.narrow, may_fit=may_fit), is_parent=True)
+        network = Network(*read_parent(config, may_fit=may_fit), is_parent=True)
         _check_parent(network.model, config)
     if config.nas.probe_layers is not None:
         Watched(network.model, config.nas.probe_layers)
@@ -65,15 +65,17 @@ def build(config: Config) -> keras.Model:
     settings = config.model
     check_model_name(settings.name)
     shape = (*settings.input_size, 3)
-    model = MODELS[settings.name](shape, enable_probes=settings.probes, **builder_options(settings))
+    options = builder_options(config) | {"enable_probes": settings.probes}
+    model = MODELS[settings.name](shape, **options)
     return quantization_aware(model) if config.training.quantization_aware else model
 
 
-def builder_options(settings: ModelConfig) -> dict[str, Any]:
+def builder_options(config: Config) -> dict[str, Any]:
     """Returns what a builder takes beside the input's shape and probes; defaults are left out."""
     names = ("filters", "bottleneck", "decoder_filters", "late_upsampling")
-    values = {name: getattr(settings, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: getattr(config.model, name) for name in names}
+    options = {name: value for name, value in values.items() if value is not None}
+    return options | {"classes": config.data.masks.classes or 1}
 
 
 def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
@@ -86,6 +88,7 @@ def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
         Name, input size and widths; None if no builder of the zoo makes such a network.
     """
     widths: dict[str, list[int]] = {}
+    classes = model.output_shape[-1]
     for layer in model.layers:
         match = re.fullmatch(r"(encoder_\d+|bottleneck|decoder_\d+)_\d+_pointwise", layer.name)
         if match:
@@ -101,7 +104,9 @@ def zoo_settings(model: keras.Model) -> dict[str, Any] | None:
     for name, builder in MODELS.items():
         for late in (False, True):
             try:
-                candidate = builder(model.input_shape[1:], **stage_widths, late_upsampling=late)
+                candidate = builder(
+                    model.input_shape[1:], **stage_widths, late_upsampling=late, classes=classes
+                )
             except ValueError:
                 continue
             if _shapes(candidate) == _shapes(model):

@@ -56,8 +56,19 @@ def parser() -> argparse.ArgumentParser:
         help="build probes, measure nothing",
     )
     options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
+    options.add_argument(
+        "--classes",
+        metavar="N",
+        help="how many classes the masks have, or their names: terrain,path,obstacle (default: 1, "
+        "foreground and background)",
+    )
     options.add_argument("--config", metavar="FILE", help="YAML; command-line options override it")
     options.add_argument("--epochs", type=int, metavar="N", help="passes through the images")
+    options.add_argument(
+        "--loss",
+        metavar="NAME",
+        help="cross_entropy (bce), dice, focal, tversky, or a sum: bce+dice (default: bce)",
+    )
     options.add_argument("--batch-size", type=int, metavar="N", help="images per step")
     options.add_argument(
         "--distill-from",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 from models.cost import ModelCost, model_cost
 from models.narrowing.groups import plan_groups
@@ -12,8 +13,9 @@ from models.narrowing.widths import Allocation
 from models.quantization import is_quantization_aware
 from monitoring.records.run_files import MODEL, PIPELINE_SETTINGS, expanded
 from training.model_files import load_model, without_structure
-from training.output_kind import output_kind
+from training.outputs import Outputs, outputs_of
 from training.sections import NarrowConfig
+from training.settings import Config
 
 
 class Parent(NamedTuple):
@@ -21,18 +23,18 @@ class Parent(NamedTuple):
 
     Attributes:
         model: The network.
-        outputs: What it puts out, "logits" or "probabilities".
+        outputs: What it puts out.
     """
 
     model: keras.Model
-    outputs: str
+    outputs: Outputs
 
 
-def read_parent(settings: NarrowConfig, *, may_fit: bool = False) -> Parent:
+def read_parent(config: Config, *, may_fit: bool = False) -> Parent:
     """Loads the parent of a configuration, and checks that it can be narrowed to the budget.
 
     Args:
-        settings: Section `narrow` of the configuration.
+        config: The configuration.
         may_fit: Whether it may keep to the budget already, as a network may that was cut in an
             earlier round. Defaults to False.
 
@@ -41,13 +43,20 @@ def read_parent(settings: NarrowConfig, *, may_fit: bool = False) -> Parent:
         ValueError: It cannot be loaded or narrowed, nothing tells what it puts out, it keeps to
             the budget already, or no network that is left of it would.
     """
+    settings = config.narrow
     assert settings.parent is not None
     model = load_parent(settings.parent)
-    outputs = output_kind(model, settings.outputs, option="narrow.outputs:")
+    outputs = parent_outputs(model, config)
     check_reachable(model, settings, str(settings.parent))
     if not may_fit:
         check_exceeded(model_cost(model), settings.budget, str(settings.parent))
     return Parent(model, outputs)
+
+
+def parent_outputs(model: keras.Model, config: Config, images: np.ndarray | None = None) -> Outputs:
+    """Returns what a run's network puts out; see `outputs_of` for arguments and errors."""
+    classes, declared = config.data.masks.classes, config.narrow.outputs
+    return outputs_of(model, classes, declared, images, option="narrow.outputs:")
 
 
 def check_exceeded(cost: ModelCost, budget: Mapping[str, int], name: str) -> None:
@@ -70,7 +79,7 @@ def check_reachable(model: keras.Model, settings: NarrowConfig, name: str) -> No
 
 
 def load_parent(path: str | Path) -> keras.Model:
-    """Loads a network that takes RGB images of one size and puts out one mask.
+    """Loads a network that takes RGB images of one size and puts out masks.
 
     Args:
         path: A run's folder or a .keras file.
@@ -101,7 +110,7 @@ def load_parent(path: str | Path) -> keras.Model:
 
 
 def _check_shapes(path: Path, model: keras.Model) -> None:
-    """Refuses all networks but those from RGB images of one size to one mask.
+    """Refuses all networks but those from RGB images of one size to masks of that size.
 
     Raises:
         ValueError: The model is another kind of network.
@@ -118,8 +127,8 @@ def _check_shapes(path: Path, model: keras.Model) -> None:
             f"Expected a model of RGB images of one size, (None, height, width, 3). Received: "
             f"{path}, which takes {taken}"
         )
-    if returned != (None, *sides, 1):
+    if returned[:-1] != (None, *sides) or returned[-1] is None:
         raise ValueError(
-            f"Expected a model that puts out one mask, {(None, *sides, 1)}. Received: {path}, "
-            f"which puts out {returned}"
+            f"Expected a model that puts out masks, {(None, *sides)} and channels. Received: "
+            f"{path}, which puts out {returned}"
         )

@@ -1,5 +1,6 @@
 """What a trained run writes: the model, its scores, its INT8 file, advice and a report."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -24,13 +25,14 @@ from monitoring.report.advise import advise
 from monitoring.report.run_page import write_report
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
+from training.class_scores import ClassEvaluation
 from training.data import draw_images
 from training.evaluate import (
     Evaluation,
-    draw_predictions,
     evaluate,
     image_ious,
     logits,
+    score_line,
     spread,
     sweep,
     write_evaluation,
@@ -38,6 +40,7 @@ from training.evaluate import (
 from training.export import export, summary
 from training.images import IGNORED
 from training.narrowing import final_values
+from training.prediction_pictures import draw_predictions, write_confusion
 from training.run import Run
 from training.stages import stages_of
 
@@ -91,10 +94,13 @@ def write_results(run: Run, durations: Durations, *, verbose: int) -> None:
 def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
     """Scores the model on the test split; writes predictions.png and evaluation.json."""
     test, config = run.splits.test, run.config
+    classes = run.outputs.classes
     scores = logits(run.model, test, config.training.batch_size, outputs=run.outputs)
-    predicted = scores >= 0
-    evaluation = evaluate(predicted, test.masks)
-    draw_predictions(run.folder / PREDICTIONS, test, predicted, config.output.predictions)
+    predicted = run.outputs.as_logits.labels(scores)
+    evaluation = evaluate(predicted, test.masks, classes)
+    draw_predictions(run.folder / PREDICTIONS, test, predicted, config.output.predictions, classes)
+    if isinstance(evaluation, ClassEvaluation):
+        write_confusion(run.folder, evaluation.confusion, classes)
     write_evaluation(
         run.folder / EVALUATION,
         evaluation,
@@ -104,17 +110,21 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
         training_seconds=durations.training,
         monitoring_seconds=durations.monitoring,
         monitoring_seconds_estimated=durations.estimated,
-        per_image_iou=spread(image_ious(predicted, test.masks)),
-        sweep=sweep(scores, test.masks),
+        per_image_iou=spread(image_ious(predicted, test.masks, classes)),
+        sweep=sweep(scores, test.masks, classes),
+        **_one_class(predicted, test.masks, classes),
         **_ignored(test.masks),
         **_cut(run, evaluation),
     )
     if verbose:
-        print(
-            f"test mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "
-            f"F1 {evaluation.f1:.4f}, precision {evaluation.precision:.4f}, "
-            f"recall {evaluation.recall:.4f} ({evaluation.images} images)"
-        )
+        print(score_line(evaluation))
+
+
+def _one_class(predicted: np.ndarray, masks: np.ndarray, classes: Sequence[str]) -> dict[str, str]:
+    """Returns the class that is predicted everywhere, if there is one."""
+    labels = np.unique(predicted[masks != IGNORED])
+    names = classes or ("background", "foreground")
+    return {"all_predicted": names[int(labels[0])]} if len(labels) == 1 else {}
 
 
 def _ignored(masks: np.ndarray) -> dict[str, float]:
@@ -123,7 +133,7 @@ def _ignored(masks: np.ndarray) -> dict[str, float]:
     return {"ignored_share": fraction} if fraction else {}
 
 
-def _cut(run: Run, evaluation: Evaluation) -> dict[str, dict]:
+def _cut(run: Run, evaluation: Evaluation | ClassEvaluation) -> dict[str, dict]:
     """Returns what the run's network was cut out of, if it was."""
     if run.parent is None:
         return {}

@@ -12,9 +12,10 @@ from training.compilation import compile_model
 from training.data import draw_images
 from training.distill import read_teacher
 from training.images import Splits
+from training.losses import class_weights
 from training.narrowing import narrowed_model
 from training.network import Network, checked_network
-from training.output_kind import LOGITS
+from training.outputs import FOREGROUND, Outputs
 from training.run_folder import (
     claim,
     has_checkpoint,
@@ -38,7 +39,7 @@ class Run:
         monitor: The callback that measures, or None.
         teacher: The model whose answers are taught, or None.
         parent: The model that `model` was cut out of, or None.
-        outputs: What `model` and `parent` put out, "logits" or "probabilities".
+        outputs: What `model` and `parent` put out.
         missing: What could not be written during the training; `fit` fills it.
     """
 
@@ -49,7 +50,7 @@ class Run:
     monitor: NASMonitorCallback | None
     teacher: keras.Model | None = None
     parent: keras.Model | None = None
-    outputs: str = LOGITS
+    outputs: Outputs = FOREGROUND
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -97,8 +98,15 @@ def check(config: Config, *, resume: bool, splits: Splits | None = None) -> Chec
     network, teacher = checked_network(config, may_fit=resume), None
     distillation = config.distillation
     if distillation.teacher is not None:
-        teacher = read_teacher(distillation.teacher, network.model, distillation.teacher_outputs)
-    return Checked(network, teacher, splits or read_config_splits(config))
+        teacher = read_teacher(
+            distillation.teacher,
+            network.model,
+            distillation.teacher_outputs,
+            network.outputs.classes,
+        )
+    splits = splits or read_config_splits(config)
+    _class_weights(config, splits)
+    return Checked(network, teacher, splits)
 
 
 def prepare(
@@ -134,7 +142,8 @@ def prepare(
     except OSError as error:
         raise not_writable(folder, error) from error
     steps = config.round_epochs[-1] * _steps(config, splits)
-    compile_model(model, config, steps=steps, outputs=network.outputs)
+    weights = _class_weights(config, splits)
+    compile_model(model, config, steps=steps, outputs=network.outputs, weights=weights)
     monitor = nas_callback
     if monitor is None and config.nas.enabled:
         monitor = _monitor(config, splits, folder)
@@ -169,6 +178,12 @@ def _model(
         return network.model
     write_missing_config(folder, config)  # a run that is killed from here on can be resumed
     return narrowed_model(network, config, splits, folder, verbose=verbose)
+
+
+def _class_weights(config: Config, splits: Splits) -> tuple[float, ...] | None:
+    """Returns a weight for each class, None for none; raises a ValueError if they do not fit."""
+    classes = config.data.masks.classes
+    return class_weights(config.training.class_weights, splits.train.masks, classes)
 
 
 def _steps(config: Config, splits: Splits) -> int:

@@ -15,9 +15,9 @@ from training.config import validate
 from training.data import draw_pairs, scale
 from training.images import Split
 from training.ladder import Measured, cut_ladder
-from training.narrowing import IMAGES, mask_loss, scores
-from training.output_kind import output_kind
-from training.parents import load_parent
+from training.narrowing import IMAGES, scores
+from training.outputs import Outputs
+from training.parents import load_parent, parent_outputs
 from training.splits import read_config_splits
 
 
@@ -47,9 +47,9 @@ def run_ladder(
     config, model = validate(read_values(settings), source=str(settings)), load_parent(run)
     splits = read_config_splits(config, expanded(data) if data else None)
     images, masks = draw_pairs(splits.train, IMAGES, config.training.seed)
-    outputs = output_kind(model, config.narrow.outputs, scale(images))
+    outputs = parent_outputs(model, config, scale(images))
     moments = InputMoments(
-        scale(images), masks.astype(np.float32), mask_loss(outputs), seed=config.training.seed
+        scale(images), masks.astype(np.float32), outputs.image_losses, seed=config.training.seed
     )
     judge = mean_iou(splits.val, outputs)
     measured = Measured(moments, len(images), judge, "mIoU", channels_at(probes))
@@ -58,12 +58,12 @@ def run_ladder(
     return cut_ladder(model, measured, shares, verbose=verbose)
 
 
-def mean_iou(split: Split, outputs: str) -> Callable[[keras.Model], float]:
+def mean_iou(split: Split, outputs: Outputs) -> Callable[[keras.Model], float]:
     """Returns a function from a network to its mIoU on a split.
 
     Args:
         split: Images and masks.
-        outputs: What the network puts out, "logits" or "probabilities".
+        outputs: What the network puts out.
     """
     return lambda network: float(scores(network, split, outputs)["miou"])
 

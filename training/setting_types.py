@@ -7,7 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from monitoring.command_line import amount
 from monitoring.records.run_files import checked_folder
-from training.mask_options import mask_values
+from training.loss_names import BALANCED, loss_parts
+from training.mask_options import class_names, class_values, mask_values
 
 
 class Section(BaseModel):
@@ -54,6 +55,29 @@ def _stage_width(value: Any) -> Any:
     return value if type(value) is int else tuple(value)
 
 
+def _classes(value: Any) -> Any:
+    """Returns a number of classes, or their names as a tuple."""
+    names = class_names(value)
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() else names
+    return value if isinstance(value, int) else names
+
+
+def _loss(value: Any) -> Any:
+    """Refuses unknown losses."""
+    loss_parts(value if isinstance(value, str) else "")
+    return value
+
+
+def _weights(value: Any) -> Any:
+    """Returns weights in order as a tuple; what is neither word, list nor table is refused."""
+    if value == BALANCED or isinstance(value, (list, tuple, dict)):
+        return tuple(value) if isinstance(value, list) else value
+    raise ValueError(
+        f"expected {BALANCED}, a list of weights such as [1, 10], or {{class: weight}}"
+    )
+
+
 # YAML reads 1e-3 as a string, so numbers may be strings.
 Number = Annotated[float, BeforeValidator(_number), Field(strict=False, allow_inf_nan=False)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -68,6 +92,14 @@ Widths = Annotated[tuple[StageWidth, ...], Field(strict=False, min_length=1)]
 Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[
     tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
+]
+Loss = Annotated[str, BeforeValidator(_loss)]
+ClassWeights = Annotated[
+    Literal["balanced"] | tuple[Positive, ...] | dict[str, Positive], BeforeValidator(_weights)
+]
+Classes = Annotated[int | tuple[str, ...], BeforeValidator(_classes)]
+ClassValues = Annotated[
+    tuple[int | tuple[int, int, int], ...], BeforeValidator(class_values), Field(min_length=1)
 ]
 AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
 Folder = Annotated[str, BeforeValidator(_folder)]

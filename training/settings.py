@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from training.loss_names import CROSS_ENTROPY
 from training.mask_options import MaskOptions, mask_options
 from training.sections import (
     DistillationConfig,
@@ -17,8 +18,12 @@ from training.sections import (
 )
 from training.setting_types import (
     AbsolutePath,
+    Classes,
+    ClassValues,
+    ClassWeights,
     Count,
     Fraction,
+    Loss,
     MaskValues,
     Names,
     NotNegative,
@@ -27,6 +32,7 @@ from training.setting_types import (
     StageWidth,
     Widths,
 )
+from training.synthetic import CLASSES
 
 
 class ModelConfig(Section):
@@ -63,11 +69,14 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     """Where images come from.
 
-    `root`: a folder, or None for scenes that the project draws itself. `foreground`, `ignore`
-    and `alpha`: how masks are read that are not two classes by themselves; see `MaskOptions`.
+    `root`: a folder, or None for scenes that the project draws itself. `classes`: how many there
+    are, or their names; if None or 1, foreground and background. `colours`, `foreground`, `ignore`
+    and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`.
     """
 
     root: AbsolutePath | None = None
+    classes: Classes | None = None
+    colours: Annotated[dict[str, ClassValues], Field(min_length=2)] | None = None
     foreground: MaskValues | None = None
     ignore: MaskValues | None = None
     alpha: Literal["mask", "ignore"] | None = None
@@ -93,13 +102,24 @@ class DataConfig(Section):
     @property
     def masks(self) -> MaskOptions:
         """How masks are read."""
-        return mask_options(self.foreground, self.ignore or (), self.alpha)
+        classes = self.classes
+        if self.root is None and classes == len(CLASSES):
+            classes = CLASSES
+        return mask_options(
+            self.foreground,
+            self.ignore or (),
+            self.alpha,
+            classes=classes,
+            colours=self.colours,
+        )
 
 
 class TrainingConfig(Section):
     """The optimisation.
 
-    If `early_stopping_patience` is None, training never stops early. `quantization_aware`:
+    If `early_stopping_patience` is None, training never stops early. `loss`: a name, or a sum of
+    several; see `training.losses`. `class_weights`: "balanced", or one for each class, of which
+    only the ratios matter; if None, all pixels count alike. `quantization_aware`:
     round weights and activations as INT8 will, nano_u only; activations from the fraction
     `quantization_start` of the epochs on.
     """
@@ -114,6 +134,8 @@ class TrainingConfig(Section):
     minimum_learning_rate: NotNegative = 1e-6
     early_stopping_patience: Count | None = None
     early_stopping_monitor: Literal["val_miou", "redundancy"] = "val_miou"
+    loss: Loss = CROSS_ENTROPY
+    class_weights: ClassWeights | None = None
     quantization_aware: bool = False
     quantization_start: Annotated[Fraction, Field(lt=1)] = 0.75
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from training.images import Splits, read_splits
 from training.settings import Config
-from training.synthetic import HEIGHT, WIDTH, synthetic_splits
+from training.synthetic import CLASSES, HEIGHT, WIDTH, synthetic_splits
 
 
 def read_config_splits(config: Config, data: str | Path | None = None) -> Splits:
@@ -26,4 +26,11 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
             f"data.root (--data). Received: {size[0]}x{size[1]}"
         )
-    return synthetic_splits()
+    classes = config.data.masks.classes
+    if classes and (len(classes) != len(CLASSES) or config.data.colours):
+        raise ValueError(
+            f"data.classes: the drawn scenes have 1 class, path, or {len(CLASSES)}, "
+            f"{', '.join(CLASSES)}; others need data.root (--data). Received: "
+            f"{', '.join(classes)}"
+        )
+    return synthetic_splits(classes=max(len(classes), 1))

@@ -10,17 +10,22 @@ from training.images import Split, Splits
 
 HEIGHT, WIDTH = 60, 80
 COUNTS = {"train": 400, "val": 100, "test": 100}
+CLASSES = ("terrain", "path", "obstacle")  # of the variant of three classes; terrain has the sky
 
 _ROWS = np.arange(HEIGHT)[:, None]
 _COLUMNS = np.arange(WIDTH)[None, :]
 
 
-def synthetic_splits(seed: int = 0, counts: dict[str, int] | None = None) -> Splits:
+def synthetic_splits(
+    seed: int = 0, counts: dict[str, int] | None = None, classes: int = 1
+) -> Splits:
     """Draws the three splits; no scene appears in two of them.
 
     Args:
         seed: Determines every scene. Defaults to 0.
         counts: Number of images in train, val and test. Defaults to 400, 100 and 100.
+        classes: 1 for masks of the path, 3 for the numbers of `CLASSES`; the images are the same.
+            Defaults to 1.
 
     Returns:
         Splits of images (60, 80, 3) and masks (60, 80, 1) in uint8.
@@ -33,14 +38,14 @@ def synthetic_splits(seed: int = 0, counts: dict[str, int] | None = None) -> Spl
     drawn = {}
     for index, (name, count) in enumerate((counts or COUNTS).items()):
         rng = np.random.default_rng([seed, index])
-        scenes = [draw_scene(rng) for _ in range(count)]
+        scenes = [draw_scene(rng, classes) for _ in range(count)]
         images, masks = (np.stack(arrays) for arrays in zip(*scenes, strict=True))
         names = tuple(f"{name}_{number:04d}" for number in range(count))
         drawn[name] = Split(images, masks, names)
     return Splits(**drawn)
 
 
-def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(rng: np.random.Generator, classes: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Draws one scene.
 
     A path in perspective runs from the bottom edge to the horizon, or until a bend hides it.
@@ -49,26 +54,28 @@ def draw_scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     on either.
 
     Returns:
-        An image (60, 80, 3) and its mask (60, 80, 1), 1 where the path is; both uint8.
+        An image (60, 80, 3) and its mask (60, 80, 1), 1 where the path is and, of three classes,
+        2 where an obstacle stands; both uint8.
     """
     horizon = int(rng.integers(8, 26))
     depth = np.clip((_ROWS - horizon) / (HEIGHT - horizon), 0.0, 1.0)  # 0 far, 1 near
-    mask = _path(rng, depth) & (_ROWS >= horizon)
+    mask = (_path(rng, depth) & (_ROWS >= horizon)).astype(np.uint8)
+    in_obstacle = 2 if classes > 1 else 0
 
     path_colour, terrain_colour = _ground_colours(rng)
     terrain = terrain_colour + _terrain_texture(rng, depth)
     path = path_colour + _path_texture(rng)
-    image = np.where(mask[..., None], path, terrain)
+    image = np.where(mask[..., None] == 1, path, terrain)
     image = np.where(_ROWS[..., None] < horizon, _sky(rng, horizon), image)
 
     image *= _shadows(rng, horizon)[..., None]
     for _ in range(rng.integers(0, 5)):
         stands, colour = _obstacle(rng, horizon)
         image = np.where(stands[..., None], colour, image)
-        mask &= ~stands
+        mask[stands] = in_obstacle
     image *= rng.uniform(0.75, 1.15)
     image += rng.uniform(-7.0, 7.0, image.shape)
-    return np.clip(image, 0, 255).astype(np.uint8), mask[..., None].astype(np.uint8)
+    return np.clip(image, 0, 255).astype(np.uint8), mask[..., None]
 
 
 def _path(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:

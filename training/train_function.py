@@ -23,6 +23,8 @@ def train(
     *,
     probes: Sequence[str] | None = None,
     data: str | Path | None = None,
+    classes: int | Sequence[str] | None = None,
+    loss: str | None = None,
     config: str | Path | None = None,
     batch_size: int | None = None,
     distill_from: str | Path | None = None,
@@ -49,6 +51,10 @@ def train(
             if monitoring is on.
         data: Folder with {train,val,test}/{img,mask}/NAME.{png,jpg}. Defaults to None:
             `config`'s, else scenes that the project draws itself.
+        classes: How many classes the masks have, or their names. Defaults to None: `config`'s, else
+            1, foreground and background.
+        loss: "cross_entropy" ("bce"), "dice", "focal", "tversky", or a sum, as in "bce+dice".
+            Defaults to None: `config`'s, else the cross-entropy.
         config: A YAML file with the keys that it changes. Defaults to None: no file.
         batch_size: Images per step.
         distill_from: A teacher of the same input and output: a run's folder or a .keras file.
@@ -88,9 +94,9 @@ def train(
         ['loss', 'miou', 'val_loss', 'val_miou']
     """
     if resume is not None:
-        settings = (model_name, epochs, probes, data, config, batch_size, distill_from)
+        settings = (model_name, epochs, probes, data, classes, config, batch_size, distill_from)
         more = (quantization_aware, export_format, output, seed, enable_nas_monitoring or None)
-        if any(value is not None for value in (*settings, *more, narrow, nas_config)):
+        if any(value is not None for value in (*settings, *more, loss, narrow, nas_config)):
             raise ValueError(
                 "A resumed run uses its own settings: with resume, give no argument but "
                 "nas_callback and verbose."
@@ -102,10 +108,10 @@ def train(
     nas: dict = {"enabled": True} if monitored else {}
     sections: dict[str, dict] = {
         "model": {"name": model_name, "probes": probes},
-        "data": {"root": None if data is None else str(data)},
+        "data": {"root": None if data is None else str(data), "classes": classes},
         "training": {
             **{"epochs": epochs, "batch_size": batch_size, "seed": seed},
-            "quantization_aware": quantization_aware,
+            **{"quantization_aware": quantization_aware, "loss": loss},
         },
         "distillation": {"teacher": None if distill_from is None else str(distill_from)},
         "narrow": dict(narrow or {}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import schema
+from .file_schemas import check
 from .files import DamagedFileError, read_values, whole_lines
 from .record import ProbeRecord
 from .record_lines import TORN, RecordLines
@@ -166,7 +166,7 @@ def read_checked(path: Path) -> dict[str, Any]:
     Raises:
         DamagedFileError: It is damaged, or does not hold what it must.
     """
-    return schema.check(read_values(path), path)
+    return check(read_values(path), path)
 
 
 def read_records(path: Path, limit: int | None = None) -> tuple[list[ProbeRecord], list[str]]:

@@ -18,6 +18,8 @@ HISTORY = "history.csv"
 MODEL = "model.keras"
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.png"
+CONFUSION = "confusion.csv"  # of several classes
+CONFUSION_PICTURE = "confusion.png"
 NARROWED = "narrowed.keras"  # the network that was cut, before any training
 NARROWING = "narrowing.json"  # what was cut; written before NARROWED
 CHECKPOINT = "checkpoint"
@@ -48,6 +50,7 @@ CUT = (NARROWING, NARROWED)  # what a training begins with; one that starts over
 BEFORE_CHECKPOINT = (COST, HISTORY, MONITOR_CSV, MONITOR_JSONL, TENSORBOARD, ARRAYS, WINDOW)
 NAMES = (
     *(CONFIG, *CUT, *BEFORE_CHECKPOINT, CHECKPOINT, TEACHER, MODEL, EVALUATION, PREDICTIONS),
+    *(CONFUSION, CONFUSION_PICTURE),
     *(REPORT, ADVICE, ADVISED, ANALYSIS, EXPORT, INT8, INT8_REFUSED, INT8_HEADER, INT8_PARAMS),
     *(PIPELINE, PIPELINE_SETTINGS),
 )

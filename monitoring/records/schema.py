@@ -1,4 +1,4 @@
-"""What each file of a run's folder must hold for its readers. Unknown keys are ignored."""
+"""Schemas of what is read from a file, and checking values by them. Unknown keys are ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from .files import DamagedFileError
-from .run_files import ADVICE, CONFIG, COST, EVALUATION, EXPORT, NARROWING
 
 LARGEST = 2**63  # no whole number in a run's files is plausible beyond this
 
@@ -51,7 +50,22 @@ class OrNull:
     schema: "Schema"
 
 
-Schema: TypeAlias = Value | Fields | ListOf | OrNull
+@dataclass(frozen=True)
+class ByKey:
+    """One of two mappings.
+
+    Attributes:
+        key: What tells them apart.
+        present: Schema of a mapping that has it.
+        absent: Schema of one that does not.
+    """
+
+    key: str
+    present: Fields
+    absent: Fields
+
+
+Schema: TypeAlias = Value | Fields | ListOf | OrNull | ByKey
 
 
 def _is_integer(value: Any) -> bool:
@@ -74,137 +88,25 @@ SIZE = Value(
 )
 SCORE = OrNull(NUMBER)  # null where it is undefined
 
-SCORES = Fields(
-    dict.fromkeys(
-        ("miou", "foreground_iou", "f1", "f05", "f2", "precision", "recall"),
-        SCORE,
-    )
-)
-SPREAD = Fields(dict.fromkeys(("median", "p5", "worst"), SCORE))
-SWEEP = ListOf(
-    Fields({"threshold": NUMBER} | dict.fromkeys(("miou", "f1", "precision", "recall"), SCORE))
-)
-COSTS = Fields(dict.fromkeys(("parameters", "macs", "peak_activation_bytes"), COUNT))
-ADVISED_WIDTH = Fields(
-    {"probe": TEXT, "reason": TEXT}
-    | dict.fromkeys(("channels", "suggested", "low", "high"), WIDTH),
-    dict.fromkeys(("parameters", "macs", "peak_activation_bytes"), OrNull(COUNT)),
-)
-WIDTHS = Value(
-    "a mapping of names to whole numbers, 1 or more",
-    lambda value: (
-        isinstance(value, dict)
-        and all(map(_is_text, value))
-        and all(map(WIDTH.accepts, value.values()))
-    ),
-)
-YES_OR_NO = Value("true or false", lambda value: isinstance(value, bool))
-CUT_NETWORK = Fields(
-    {**COSTS.required, "score": SCORE, "loss": NUMBER, "widths": WIDTHS, "probes": WIDTHS}
-)
-RUNG = Fields({**CUT_NETWORK.required, "share": NUMBER, "budget": COUNT, "uniform": CUT_NETWORK})
-LADDER = Fields(
-    {
-        **{"score": TEXT, "images": COUNT, "weighted": YES_OR_NO, "notes": ListOf(TEXT)},
-        **{"parent": OrNull(CUT_NETWORK), "rungs": ListOf(RUNG)},
-    }
-)
-CUT_GROUP = Fields(
-    {
-        **{"name": TEXT, "before": WIDTH, "after": WIDTH},
-        **{"kept": ListOf(COUNT), "loss": SCORE, "fixed": TEXT},
-    }
-)
-BY_SPLIT = Fields({"val": SCORES}, {"test": SCORES})
-CUT_ROUND = Fields(
-    {
-        **{"epochs": COUNT, "before": COSTS, "after": COSTS},
-        "scores": Fields({"cut": BY_SPLIT}, {"trained": BY_SPLIT}),
-    }
-)
-CUT_LOSSES = Fields({"before": SCORE, "after": SCORE})
-NARROWED_FROM = Fields(
-    {
-        "parent": TEXT,
-        "weighted": YES_OR_NO,
-        "before": COSTS,
-        "after": COSTS,
-        "groups": ListOf(CUT_GROUP),
-        "scores": Fields({"parent": BY_SPLIT, "cut": BY_SPLIT}, {"trained": BY_SPLIT}),
-    },
-    {"by_round": ListOf(CUT_ROUND), "losses": CUT_LOSSES, "ladder": OrNull(LADDER)},
-)
-FILES: Mapping[str, Fields] = {
-    CONFIG: Fields(
-        {
-            "model": Fields({"name": TEXT, "input_size": SIZE}),
-            "data": Fields({"root": OrNull(TEXT)}),
-            "training": Fields({"seed": COUNT}),
-        }
-    ),
-    EVALUATION: Fields(
-        {**SCORES.required, "images": COUNT, "split": TEXT},
-        {
-            "per_image_iou": SPREAD,
-            "sweep": SWEEP,
-            "cut": NARROWED_FROM,
-            **dict.fromkeys(
-                ("training_seconds", "monitoring_seconds", "monitoring_seconds_estimated"),
-                NUMBER,
-            ),
-        },
-    ),
-    EXPORT: Fields(
-        {
-            "file": TEXT,
-            "quantization": TEXT,
-            "refused": TEXT,
-            "int8_scores": SCORES,
-            "per_image_iou": SPREAD,
-        },
-        {"sweep": SWEEP},
-    ),
-    NARROWING: NARROWED_FROM,
-    COST: Fields({**COSTS.required, "trainable": COUNT, "weight_bytes": COUNT, "peak_layer": TEXT}),
-    ADVICE: Fields(
-        {"advice": ListOf(ADVISED_WIDTH)},
-        {
-            "ladder": LADDER,
-            "now": COSTS,
-            "advised": COSTS,
-        },
-    ),
-}
 
-
-def check(values: Any, path: Path) -> dict[str, Any]:
-    """Checks what a file of a run's folder holds, by the file's name.
+def check_value(value: Any, schema: Schema, path: Path, key: str = "") -> None:
+    """Checks a value.
 
     Args:
-        values: As read from YAML or JSON.
-        path: The file; its name is a key of `FILES`.
-
-    Returns:
-        The values.
+        value: As read from YAML or JSON.
+        schema: What it must be.
+        path: The file that it comes from.
+        key: Where it is in there. Defaults to "": all of it.
 
     Raises:
-        DamagedFileError: A value has another type, or a key is missing; names the key.
-
-    Example:
-        >>> check({"model": 3}, Path("runs/first/config.yaml"))
-        Traceback (most recent call last):
-        monitoring.records.files.DamagedFileError: runs/first/config.yaml: expected 'model' to \
-be a mapping. Received: 3. The file is damaged, or not from a run of this version.
+        DamagedFileError: It is something else, or a key is missing; names the key.
     """
-    _check(values, FILES[path.name], path, "")
-    checked: dict[str, Any] = values
-    return checked
-
-
-def _check(value: Any, schema: Schema, path: Path, key: str) -> None:
-    if isinstance(schema, OrNull):
+    if isinstance(schema, ByKey):
+        has_key = isinstance(value, dict) and schema.key in value
+        check_value(value, schema.present if has_key else schema.absent, path, key)
+    elif isinstance(schema, OrNull):
         if value is not None:
-            _check(value, schema.schema, path, key)
+            check_value(value, schema.schema, path, key)
     elif isinstance(schema, Value):
         if not schema.accepts(value):
             raise _damaged(path, key, schema.expected, value)
@@ -212,7 +114,7 @@ def _check(value: Any, schema: Schema, path: Path, key: str) -> None:
         if not isinstance(value, list):
             raise _damaged(path, key, "a list", value)
         for number, entry in enumerate(value):
-            _check(entry, schema.entry, path, f"{key}[{number}]")
+            check_value(entry, schema.entry, path, f"{key}[{number}]")
     else:
         if not isinstance(value, dict):
             raise _damaged(path, key, "a mapping", value)
@@ -220,10 +122,10 @@ def _check(value: Any, schema: Schema, path: Path, key: str) -> None:
             inner_key = f"{key}.{name}" if key else name
             if name not in value:
                 raise _error(path, f"expected a key '{inner_key}'. Received: none")
-            _check(value[name], inner, path, inner_key)
+            check_value(value[name], inner, path, inner_key)
         for name, inner in schema.optional.items():
             if name in value:
-                _check(value[name], inner, path, f"{key}.{name}" if key else name)
+                check_value(value[name], inner, path, f"{key}.{name}" if key else name)
 
 
 def _damaged(path: Path, key: str, expected: str, value: Any) -> DamagedFileError:

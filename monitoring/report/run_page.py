@@ -12,7 +12,15 @@ from ..analysis.run_advice import default_advice
 from ..analysis.tables import short
 from ..records.reading import RunFolder, RunReader, file_version
 from ..records.record import ProbeRecord, ProbeSnapshot
-from ..records.run_files import ADVICE, ARRAYS, MONITOR_JSONL, PREDICTIONS, REPORT, TEACHER
+from ..records.run_files import (
+    ADVICE,
+    ARRAYS,
+    CONFUSION_PICTURE,
+    MONITOR_JSONL,
+    PREDICTIONS,
+    REPORT,
+    TEACHER,
+)
 from ..records.snapshots import read_snapshot, snapshot_files
 from .arena_section import arena_section
 from .cut_section import cut_section
@@ -21,11 +29,13 @@ from .heat_map import heat_map
 from .ladder_section import ladder_section
 from .page import environment, stages_beside, write_text
 from .sections import (
+    class_scores,
     cost_rows,
     lead,
     learning,
     monitoring_time,
     network_scores,
+    one_class_warning,
     overview,
     picture,
     score_curves,
@@ -97,7 +107,11 @@ class RunPage:
             probe: cache.read(paths[-1], _draw_snapshot, slot=probe)
             for probe, paths in snapshot_files(self.folder).items()
         }
-        predictions = self.folder / PREDICTIONS
+        pictures = {
+            name: cache.read(self.folder / name, picture)
+            for name in (PREDICTIONS, CONFUSION_PICTURE)
+            if (self.folder / name).is_file()
+        }
         has_teacher = (self.folder / TEACHER / MONITOR_JSONL).is_file()
         return render(
             run,
@@ -106,7 +120,7 @@ class RunPage:
             costs=saved.costs,
             ladder=saved.ladder,
             teacher=self._teacher.read().last if has_teacher else None,
-            predictions=cache.read(predictions, picture) if predictions.is_file() else "",
+            pictures=pictures,
             refresh=self._refresh,
             draw=lambda snapshot: drawn[snapshot.probe][1],
         )
@@ -129,7 +143,7 @@ def render(
     costs: tuple[Cost, Cost] | None = None,
     ladder: Ladder | None = None,
     teacher: Mapping[str, ProbeRecord] | None = None,
-    predictions: str = "",
+    pictures: Mapping[str, str] | None = None,
     refresh: int = 0,
     draw: Callable[[ProbeSnapshot], Figure] | None = None,
 ) -> str:
@@ -143,11 +157,12 @@ def render(
             unknown.
         ladder: What cutting the network costs. Defaults to None: not measured.
         teacher: {probe: last record} of the network's teacher. Defaults to None: no teacher.
-        predictions: A picture of predictions as a data URI. Defaults to "": none.
+        pictures: {file: what it shows, as a data URI} of the predictions and of the confusion
+            matrix. Defaults to None: none.
         refresh: Seconds after which a browser loads the page again; 0: never. Defaults to 0.
         draw: Returns a snapshot's heat map. Defaults to None: it is drawn.
     """
-    draw = draw or draw_correlation
+    draw, pictures = draw or draw_correlation, pictures or {}
     text: str = (
         environment()
         .get_template("run.html")
@@ -170,7 +185,10 @@ def render(
             scores=score_curves(run.evaluation, run.exported),
             scored=network_scores(run.evaluation, run.exported),
             arena=arena_section(run.exported),
-            predictions=predictions,
+            by_class=class_scores(run.evaluation, run.exported),
+            warning=one_class_warning(run.evaluation),
+            predictions=pictures.get(PREDICTIONS, ""),
+            confusion=pictures.get(CONFUSION_PICTURE, ""),
             monitoring=monitoring_time(run.evaluation),
         )
     )

@@ -94,6 +94,33 @@ def network_scores(
     return scores
 
 
+def class_scores(
+    evaluation: Mapping[str, Any], exported: Mapping[str, Any]
+) -> list[tuple[str, list[float | None]]]:
+    """Returns (class, [IoU, precision, recall, IoU in INT8]) for each of several classes.
+
+    The last value is absent without an INT8 file, and all are without several classes.
+    """
+    columns = [evaluation.get(name) for name in ("iou", "precision", "recall")]
+    if columns[0] is None:
+        return []
+    if exported:
+        columns.append(exported["int8_scores"]["iou"])
+    return [(name, [column[name] for column in columns if column]) for name in columns[0]]
+
+
+def one_class_warning(evaluation: Mapping[str, Any]) -> str:
+    """Says that a network predicts one class everywhere, and what to try; empty if it does not."""
+    name = evaluation.get("all_predicted")
+    if name is None:
+        return ""
+    return (
+        f"Every pixel of the test images is predicted as {name}. Classes of few pixels are often "
+        "lost so: try --loss bce+dice (training.loss), training.class_weights: balanced, or more "
+        "epochs"
+    )
+
+
 def score_curves(evaluation: Mapping[str, Any], exported: Mapping[str, Any]) -> list[Figure]:
     """Returns the precision-recall curves and the sweep over thresholds; empty without."""
     rows = evaluation.get("sweep") or []

@@ -38,7 +38,7 @@ from training.litert import (
     quantised,
     run,
 )
-from training.output_kind import LOGITS, PROBABILITIES, to_logits
+from training.outputs import FOREGROUND, Outputs
 
 FOR_MICROCONTROLLERS = ("nano_u",)
 CALIBRATION_IMAGES = 128
@@ -54,7 +54,7 @@ def export(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     header: bool = False,
-    outputs: str = LOGITS,
+    outputs: Outputs = FOREGROUND,
     arena_plan: str = PLAIN,
     vela: str | None = None,
 ) -> Exported:
@@ -71,7 +71,7 @@ def export(
         seed: Determines which training images are used. Defaults to 0.
         tolerance: Points of mIoU that may be lost. Defaults to 1.
         header: Whether to write model_int8.h as well. Defaults to False.
-        outputs: What the model puts out, "logits" or "probabilities". Defaults to "logits".
+        outputs: What the model puts out. Defaults to logits of foreground.
         arena_plan: "overlap" to let outputs lie over inputs in the arena, if TensorFlow Lite
             Micro's interpreter computes the same bytes. Defaults to "plain".
         vela: Arm NPU for which Arm's compiler estimates time and memory, such as
@@ -137,7 +137,7 @@ def check_file(
     *,
     name: str,
     tolerance: float,
-    outputs: str = LOGITS,
+    outputs: Outputs = FOREGROUND,
 ) -> Exported:
     """Runs an INT8 file beside the network that it was made from.
 
@@ -147,7 +147,7 @@ def check_file(
         test: Images and masks.
         name: A key of `models.MODELS`.
         tolerance: Points of mIoU that may be lost.
-        outputs: What both put out, "logits" or "probabilities". Defaults to "logits".
+        outputs: What both put out. Defaults to logits of foreground.
     """
     images = scale(test.images)
     exact, rounded = model.predict(images, batch_size=16, verbose=0), run(content, images)
@@ -158,9 +158,8 @@ def check_file(
     )
     low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
     difference = np.abs(np.clip(exact, low, high) - rounded)
-    if outputs == PROBABILITIES:
-        exact, rounded = (np.asarray(to_logits(values)) for values in (exact, rounded))
-    float_scores, scores = (evaluate(logits >= 0, test.masks) for logits in (exact, rounded))
+    labels = [outputs.labels(values) for values in (exact, rounded)]
+    float_scores, scores = (evaluate(each, test.masks, outputs.classes) for each in labels)
     used, cost = operators(content), model_cost(model)
     outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
     arena = plain_use(content)
@@ -192,8 +191,8 @@ def check_file(
         images=len(images),
         float_scores=float_scores,
         int8_scores=scores,
-        per_image_iou=spread(image_ious(rounded >= 0, test.masks)),
-        sweep=sweep(rounded, test.masks),
-        agreement=float(((exact >= 0) == (rounded >= 0)).mean()),
+        per_image_iou=spread(image_ious(labels[1], test.masks, outputs.classes)),
+        sweep=sweep(np.asarray(outputs.logits(rounded)), test.masks, outputs.classes),
+        agreement=float((labels[0] == labels[1]).mean()),
         within_a_step=float((difference <= outgoing.scale * (1 + 1e-6)).mean()),
     )

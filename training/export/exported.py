@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from training.class_scores import ClassEvaluation
 from training.evaluate import Evaluation
 from training.export.offline_plan import ArenaUse
 from training.export.vela import VelaReport
@@ -56,8 +57,8 @@ class Exported:
     input: Quantisation
     output: Quantisation
     images: int
-    float_scores: Evaluation
-    int8_scores: Evaluation
+    float_scores: Evaluation | ClassEvaluation
+    int8_scores: Evaluation | ClassEvaluation
     per_image_iou: Mapping[str, float]
     sweep: Sequence[Mapping[str, float]]
     agreement: float

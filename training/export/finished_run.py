@@ -11,7 +11,7 @@ from training.export.exported import Exported
 from training.export.offline_plan import OVERLAP, PLAIN
 from training.export.vela import check_vela, vela_lines
 from training.model_files import load_model
-from training.output_kind import output_kind
+from training.parents import parent_outputs
 from training.splits import read_config_splits
 
 DATA_RAM = 320 * 1024  # bytes, of an ESP32-S3
@@ -60,7 +60,7 @@ def export_run(
         seed=config.training.seed,
         tolerance=tolerance,
         header=header,
-        outputs=output_kind(model, config.narrow.outputs, option="narrow.outputs:"),
+        outputs=parent_outputs(model, config),
         arena_plan=arena_plan,
         vela=vela,
     )

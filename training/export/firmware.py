@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.litert import Quantisation
-from training.output_kind import LOGITS
+from training.outputs import FOREGROUND, Outputs
 
 BYTES_A_LINE = 12
 
@@ -15,7 +15,7 @@ def c_header(
     incoming: Quantisation,
     outgoing: Quantisation,
     *,
-    outputs: str = LOGITS,
+    outputs: Outputs = FOREGROUND,
     note: str = "",
 ) -> str:
     """Returns a C header with a file's bytes and the meaning of its integers.
@@ -25,7 +25,7 @@ def c_header(
         name: Prefix of the header's identifiers.
         incoming: Quantisation of the input.
         outgoing: Quantisation of the output.
-        outputs: What the network puts out, "logits" or "probabilities". Defaults to "logits".
+        outputs: What the network puts out. Defaults to logits of foreground.
         note: Anything else to know about the file. Defaults to "": nothing.
     """
     lines = [
@@ -34,7 +34,10 @@ def c_header(
     ]
     body = ",\n  ".join(lines)
     remark = f"// Memory: {note}.\n" if note else ""
-    meaning = f"{outputs}; foreground where real >= {'0' if outputs == LOGITS else '0.5'}"
+    meaning = f"{outputs.kind}; foreground where real >= {outputs.border:g}"
+    if outputs.classes:
+        numbered = ", ".join(f"{n} {_ascii(name)}" for n, name in enumerate(outputs.classes))
+        meaning = f"{outputs.kind}; the class is the channel with the highest value: {numbered}"
     return f"""\
 // LiteRT model, INT8, {len(content):,} bytes. real = scale * (int8 - zero_point).
 // Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
@@ -50,6 +53,11 @@ __attribute__((aligned(16))) static const unsigned char {name}[] = {{
   {body}
 }};
 """
+
+
+def _ascii(name: str) -> str:
+    """Returns a name as a comment of a C file can hold it."""
+    return name.encode("ascii", "backslashreplace").decode().replace("\\", "/")
 
 
 def quant_params(

@@ -22,9 +22,9 @@ from training.export.untrained import arena_sizes
 from training.fitting import Limits, built, widest
 from training.images import Splits
 from training.model_files import load_model
-from training.narrowing import IMAGES, mask_loss, scores
+from training.narrowing import IMAGES, scores
 from training.network import zoo_settings
-from training.output_kind import LOGITS
+from training.outputs import Outputs
 from training.search.locks import alone_in
 from training.search.proposals import SCRATCH, Proposal
 from training.settings import Config
@@ -106,16 +106,18 @@ def shared_limits(config: Config, share: float) -> Limits:
 
 def _from_scratch(proposal: Proposal, config: Config, splits: Splits, folder: Path) -> Candidate:
     """Returns the widest network that keeps to the limits, to be trained anew."""
+    classes = Outputs(classes=config.data.masks.classes).channels
     widest_network = widest(
         config.model.name,
         shared_limits(config, proposal.share),
         size=config.model.input_size,
         late_upsampling=proposal.late_upsampling,
         decoder=proposal.decoder,
+        classes=classes,
     )
     arena = widest_network.arena
     if arena is None:
-        arena = arena_sizes(built(widest_network.settings)).of(config.export.arena_plan)
+        arena = arena_sizes(built(widest_network.settings, classes)).of(config.export.arena_plan)
     return Candidate(
         folder, widest_network.settings, None, arena, widest_network.macs, widest_network.parameters
     )
@@ -139,7 +141,8 @@ def _cut(
     config = config.model_copy(update={"narrow": section, "export": exported})
     seed = config.training.seed
     images, masks = draw_pairs(splits.train, IMAGES, seed)
-    moments = InputMoments(scale(images), masks.astype(np.float32), mask_loss(LOGITS), seed=seed)
+    outputs = Outputs(classes=config.data.masks.classes)
+    moments = InputMoments(scale(images), masks.astype(np.float32), outputs.image_losses, seed=seed)
     cut = partial(narrow, parent, moments, multiple=proposal.multiple)
     if limits.arena is None:
         narrowed = cut(config.narrow.budget)
@@ -153,6 +156,6 @@ def _cut(
     cost = model_cost(narrowed.model)
     return replace(
         Candidate(folder, zoo_settings(narrowed.model), file, arena, cost.macs, cost.parameters),
-        cut_score=scores(narrowed.model, splits.val, LOGITS)["miou"],
+        cut_score=scores(narrowed.model, splits.val, outputs)["miou"],
         loss=float(sum(group.loss for group in narrowed.groups)),
     )

@@ -15,6 +15,7 @@ from training.fit import fit
 from training.images import Splits
 from training.litert import convert, run
 from training.model_files import load_model
+from training.outputs import Outputs
 from training.prepared import prepared_runs
 from training.run_folder import has_finished
 from training.search.candidates import Candidate
@@ -96,7 +97,9 @@ def trained_score(
                     fit(each, verbose=0)
             model = load_model(folder / MODEL)
             content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
-            miou = evaluate(run(content, scale(splits.val.images)) >= 0, splits.val.masks).miou
+            outputs = Outputs(classes=config.data.masks.classes)
+            predicted = outputs.labels(run(content, scale(splits.val.images)))
+            miou = evaluate(predicted, splits.val.masks, outputs.classes).miou
             score = Score(epochs, seed, miou, len(content), time.monotonic() - began)
             write_values(folder / SCORE, asdict(score))
     return Score(**json.loads((folder / SCORE).read_text(encoding="utf-8")))
