@@ -44,7 +44,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
         monitoring = True
     values = {
         "model": {"name": args.model, "probes": probes},
-        "data": {"root": args.data, "classes": args.classes},
+        "data": {"root": args.data, "classes": args.classes, "split": split_settings(args)},
         "training": {
             **{"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},
             **{"quantization_aware": args.quantization_aware, "loss": args.loss},
@@ -75,6 +75,28 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
     return chosen
 
 
+def split_settings(args: argparse.Namespace) -> dict | None:
+    """Returns section `data.split` of the options on the command line; None without any.
+
+    Raises:
+        ValueError: --split is not two numbers.
+    """
+    settings: dict = {}
+    if args.split is not None:
+        shares = args.split.split(",")
+        if len(shares) != 2:
+            raise ValueError(
+                "--split: expected two shares, for val and test, such as 0.15,0.15. Received: "
+                f"{args.split}"
+            )
+        settings["val"], settings["test"] = shares
+    if args.groups is not None:
+        settings["groups"] = args.groups
+    if args.folds is not None:
+        settings["folds"] = args.folds
+    return settings or None
+
+
 def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
     """Runs the whole pipeline, and returns the exit code."""
     with user_input():
@@ -86,6 +108,17 @@ def run_pipeline(args: argparse.Namespace, verbose: int) -> int:
             pipeline.train(run, verbose=verbose)
     pipeline.report(verbose=verbose)
     return 3 if pipeline.is_refused() else 0
+
+
+def run_folds(args: argparse.Namespace, verbose: int) -> int:
+    """Trains all folds of a cross-validation, and returns the exit code."""
+    with user_input():
+        with quiet_start():
+            from training.folds import prepare_folds
+        folds = prepare_folds(args.config, overrides(args))
+    codes = [run_training(run, verbose) for run in in_turn(folds.runs(verbose=verbose))]
+    folds.report(verbose=verbose)
+    return max(codes, default=0)
 
 
 def run_search(args: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -162,9 +195,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.narrow is not None:
         remains = "if the folder of the run is there, --resume continues it"
     try:
+        if args.folds is not None and (args.pipeline or args.search):
+            raise UsageError("--folds cannot be combined with --pipeline or --search")
         if args.pipeline and args.resume is None:
             remains = "the same command with --output resumes it"
             return run_pipeline(args, verbose)
+        if args.folds is not None and args.resume is None:
+            remains = "the same command with --output resumes it"
+            return run_folds(args, verbose)
         if args.search and args.resume is None:
             remains = "the same command with --output goes on with it"
             return run_search(args, sys.argv[1:] if arguments is None else arguments)

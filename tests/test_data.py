@@ -270,6 +270,6 @@ def test_masks_of_ones_beside_others_of_255_are_an_error(image_folder):
 def test_other_files_are_named_and_hidden_ones_passed_over(image_folder):
     (image_folder / "val" / "img" / ".DS_Store").write_text("")
     read_splits(image_folder, SIZE)
-    (image_folder / "val" / "img" / "scene 9.bmp").write_text("")
-    with pytest.raises(ValueError, match="scene 9.bmp is not one of .png, .jpg, .jpeg"):
+    (image_folder / "val" / "img" / "scene 9.gif").write_text("")
+    with pytest.raises(ValueError, match="scene 9.gif is not one of .png, .jpg, .jpeg, .bmp, .tif"):
         read_splits(image_folder, SIZE)

@@ -1,6 +1,5 @@
 """Image and mask files: found, checked and decoded."""
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,10 +12,18 @@ import numpy as np
 from training.mask_agreement import MaskAgreement, check_classes_present
 from training.mask_options import Colour, MaskOptions, mask_options
 from training.masks import IGNORED, read_mask
+from training.pairs import (
+    SPLITS,
+    SUFFIXES,
+    Pair,
+    Pairs,
+    check_splits,
+    files_in,
+    find_pairs,
+    pairs_in,
+)
 from training.pictures import open_picture
 
-SPLITS = ("train", "val", "test")
-SUFFIXES = (".png", ".jpg", ".jpeg")
 IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -108,15 +115,22 @@ def read_splits(
             no mask of these classes, a mask and its image differ in size, two files have the same
             stem, or two masks count their classes differently; the message names the file.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"Data folder {root} does not exist. Expected {root}/{{train,val,test}}/{{img,mask}}/"
-        )
     options = mask_options(foreground, ignore, alpha, ignore_value, classes, colours)
+    pairs = find_pairs(Path(root))
+    check_splits(Path(root), pairs)
+    return read_pairs(pairs, size, options)
+
+
+def read_pairs(pairs: Pairs, size: tuple[int, int], options: MaskOptions) -> Splits:
+    """Reads the files of three splits; see `read_splits`.
+
+    Args:
+        pairs: {"train", "val", "test": pairs}.
+        size: Height and width to resize to, in pixels.
+        options: How masks are read.
+    """
     agreement = MaskAgreement()
-    splits = {name: _read_split(root / name, size, options, agreement) for name in SPLITS}
-    return Splits(**splits)
+    return Splits(*(_read_split(pairs[name], size, options, agreement) for name in SPLITS))
 
 
 def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
@@ -126,7 +140,7 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
         FileNotFoundError: The folder does not exist.
         ValueError: It holds no images, or a file that is not an image.
     """
-    files = _files(folder)
+    files = files_in(folder)
     if not files:
         raise ValueError(f"{folder} holds no image (expected {', '.join(SUFFIXES)})")
     return np.stack(list(_each(partial(_read_image, size=size), list(files.values()))))
@@ -134,55 +148,30 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
 
 def read_split(folder: Path, size: tuple[int, int], **options: Any) -> Split:
     """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; see `read_splits`."""
-    return _read_split(folder, size, mask_options(**options), MaskAgreement())
+    return _read_split(pairs_in(folder), size, mask_options(**options), MaskAgreement())
 
 
 def _read_split(
-    folder: Path, size: tuple[int, int], options: MaskOptions, agreement: MaskAgreement
+    pairs: Sequence[Pair], size: tuple[int, int], options: MaskOptions, agreement: MaskAgreement
 ) -> Split:
     """Reads one split.
 
     Args:
-        folder: The folder.
+        pairs: Its files, one pair or more.
         size: Height and width.
         options: How masks are read.
         agreement: Knows the masks that were read before.
     """
-    images, masks = _files(folder / "img"), _files(folder / "mask")
-    for stem in sorted(images.keys() ^ masks.keys()):
-        present, missing = (images, "mask") if stem in images else (masks, "img")
-        raise FileNotFoundError(f"{present[stem]} has no partner {stem}.* in {folder / missing}")
-    if not images:
-        raise ValueError(f"{folder / 'img'} holds no image (expected {', '.join(SUFFIXES)})")
-    names = tuple(sorted(images))
     read = partial(_read_pair, size=size, options=options)
+    names, images, masks = zip(*pairs, strict=True)
     pictures, labels = [], []
-    for name, (picture, mask) in zip(
-        names, _each(read, [images[n] for n in names], [masks[n] for n in names]), strict=True
-    ):
+    for path, (picture, mask) in zip(masks, _each(read, images, masks), strict=True):
         pictures.append(picture)
         labels.append(mask.labels[..., None])
-        agreement.check(masks[name], mask)
+        agreement.check(path, mask)
     split = Split(np.stack(pictures), np.stack(labels), names)
-    check_classes_present(split.masks, str(folder / "mask"), options.classes)
+    check_classes_present(split.masks, str(masks[0].parent), options.classes)
     return split
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Returns {stem: file} of a folder's images."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"Data folder {folder} does not exist.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{path} is not one of {', '.join(SUFFIXES)}: move it elsewhere")
-        stem = unicodedata.normalize("NFC", path.stem)
-        if stem in files:
-            raise ValueError(f"{files[stem]} and {path} have the same stem: keep one")
-        files[stem] = path
-    return files
 
 
 def _each(read: Callable, *files: Sequence[Path]) -> Iterator:

@@ -20,6 +20,8 @@ examples:
       cut channels out of a trained network until it costs that much, and fine-tune
   python train.py --search --arena 128k --arena-plan overlap --output runs/search
       try networks that fit into 128 KB, and export the best
+  python train.py --data DIR --folds 5 --groups prefix --output runs/folds
+      cross-validation in which the frames of a video stay together
   python train.py --config configs/recipe_nano_u.yaml --data DIR
       DIR holds {train,val,test}/{img,mask}/NAME.{png,jpg}
 """
@@ -56,6 +58,24 @@ def parser() -> argparse.ArgumentParser:
         help="build probes, measure nothing",
     )
     options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
+    options.add_argument(
+        "--split",
+        metavar="VAL,TEST",
+        help="shares of the images to draw where --data has no val or test: 0.15,0.15",
+    )
+    options.add_argument(
+        "--groups",
+        metavar="HOW",
+        help="images of a group stay in one split: prefix (names without their last digits), a "
+        "number of characters, or a file of lines name,group",
+    )
+    options.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="cross-validation over all images of --data: N trainings, mean and spread; resumes "
+        "what --output holds",
+    )
     options.add_argument(
         "--classes",
         metavar="N",

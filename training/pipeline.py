@@ -2,19 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from monitoring.records.files import DamagedFileError, read_values, whole_file
-from monitoring.records.run_files import (
-    INT8_REFUSED,
-    PIPELINE_SETTINGS,
-    claim_folder,
-    claim_new_folder,
-)
+from monitoring.records.files import DamagedFileError
+from monitoring.records.run_files import INT8_REFUSED, PIPELINE_SETTINGS
 from training.config import read_config, validate
 from training.fit import fit
 from training.images import Splits
@@ -23,8 +15,9 @@ from training.pipeline_report import write_pipeline_report
 from training.pipeline_steps import TEACHER, checked_steps, with_teacher
 from training.prepared import prepared_runs
 from training.run import Run
-from training.run_folder import RUNS, has_finished, write_missing_cost
+from training.run_folder import has_finished, write_missing_cost
 from training.settings import Config
+from training.settings_folder import claim_settings
 from training.splits import read_config_splits
 
 
@@ -118,42 +111,21 @@ def prepare_pipeline(
 
 
 def _claim(output: str | None, steps: Mapping[str, Config]) -> Path:
-    """Returns a folder that is this pipeline's own: a new one, or the one to resume.
-
-    Raises:
-        ValueError: It holds a pipeline with other settings, or something else.
-        OSError: It cannot be written.
-    """
-    if output is None:
-        folder = claim_new_folder(RUNS, f"pipeline-{datetime.now():%Y%m%d-%H%M%S}")
-    else:
-        folder = Path(output)
-        if (folder / PIPELINE_SETTINGS).is_file():
-            _check_same_settings(folder, steps)
-            return folder
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"Output folder {folder} is not empty, and holds no pipeline.")
-        claim_folder(folder)
-    with whole_file(folder / PIPELINE_SETTINGS) as draft:
-        values = {step: _comparable(config) for step, config in steps.items()}
-        draft.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    return folder
+    """Returns a folder that is this pipeline's own; errors as those of `claim_settings`."""
+    values = {step: _comparable(config) for step, config in steps.items()}
+    return claim_settings(
+        output, PIPELINE_SETTINGS, values, kind="pipeline", comparable=_stored_steps
+    )
 
 
-def _check_same_settings(folder: Path, steps: Mapping[str, Config]) -> None:
-    path = folder / PIPELINE_SETTINGS
-    values = read_values(path)
+def _stored_steps(values: Any) -> dict[str, Any]:
+    """Returns the settings of pipeline.yaml, those that its version did not have as defaults."""
     if not isinstance(values, dict):
-        raise DamagedFileError(f"{path}: expected a mapping of steps")
-    stored = {
-        step: _comparable(validate(settings, source=f"{path}: {step}"))
+        raise DamagedFileError(f"{PIPELINE_SETTINGS}: expected a mapping of steps")
+    return {
+        step: _comparable(validate(settings, source=f"{PIPELINE_SETTINGS}: {step}"))
         for step, settings in values.items()
     }
-    if stored != {step: _comparable(config) for step, config in steps.items()}:
-        raise ValueError(
-            f"Output folder {folder} holds a pipeline with other settings "
-            f"({PIPELINE_SETTINGS}). Choose another one, or repeat the same settings to resume it."
-        )
 
 
 def _comparable(config: Config) -> dict[str, Any]:

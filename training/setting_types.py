@@ -9,6 +9,7 @@ from monitoring.command_line import amount
 from monitoring.records.run_files import checked_folder
 from training.loss_names import BALANCED, loss_parts
 from training.mask_options import class_names, class_values, mask_values
+from training.splitting import PREFIX
 
 
 class Section(BaseModel):
@@ -63,6 +64,15 @@ def _classes(value: Any) -> Any:
     return value if isinstance(value, int) else names
 
 
+def _groups(value: Any) -> Any:
+    """Returns "prefix", a number of characters, or the absolute path of a file."""
+    if isinstance(value, str):
+        value = int(value) if value.isdecimal() else value
+    if type(value) is int and value >= 1 or value == PREFIX:
+        return value
+    return _absolute(value)
+
+
 def _loss(value: Any) -> Any:
     """Refuses unknown losses."""
     loss_parts(value if isinstance(value, str) else "")
@@ -93,6 +103,9 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[
     tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
 ]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Groups = Annotated[int | str, BeforeValidator(_groups)]
 Loss = Annotated[str, BeforeValidator(_loss)]
 ClassWeights = Annotated[
     Literal["balanced"] | tuple[Positive, ...] | dict[str, Positive], BeforeValidator(_weights)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from training.loss_names import CROSS_ENTROPY
 from training.mask_options import MaskOptions, mask_options
+from training.pairs import layout_of
 from training.sections import (
     DistillationConfig,
     ExportConfig,
@@ -23,12 +24,15 @@ from training.setting_types import (
     ClassWeights,
     Count,
     Fraction,
+    Groups,
     Loss,
     MaskValues,
     Names,
     NotNegative,
     Positive,
     Section,
+    Seed,
+    Share,
     StageWidth,
     Widths,
 )
@@ -66,15 +70,44 @@ class AugmentationConfig(Section):
         return not any(self.model_dump().values())
 
 
+class SplitConfig(Section):
+    """How images are split that are in one folder, or in too few.
+
+    `val`, `test`: shares of the images to draw where a folder lacks these splits. `groups`: images
+    of one group stay together: "prefix", a number of characters of the name, or a file; see
+    `training.splitting.group_of`. `folds`: all images are split anew, so that each is in the test
+    split of one fold, from 1; None: no folds.
+    """
+
+    val: Share = 0.15
+    test: Share = 0.15
+    seed: Seed = 0
+    groups: Groups | None = None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Count = 1
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> "SplitConfig":
+        if self.fold > (self.folds or 1):
+            raise ValueError(f"expected fold from 1 to folds, {self.folds or 1}")
+        return self
+
+
 class DataConfig(Section):
     """Where images come from.
 
-    `root`: a folder, or None for scenes that the project draws itself. `classes`: how many there
+    `root`: a folder, or None for scenes that the project draws itself. `layout`, `image_pattern`
+    and `mask_pattern`: where it keeps images and masks, see `training.pairs.Layout`; if None, as
+    the folder looks. `split`: if None, as the folder is split. `classes`: how many there
     are, or their names; if None or 1, foreground and background. `colours`, `foreground`, `ignore`
     and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`.
     """
 
     root: AbsolutePath | None = None
+    layout: Literal["cityscapes", "voc"] | None = None
+    image_pattern: str | None = None
+    mask_pattern: str | None = None
+    split: SplitConfig | None = None
     classes: Classes | None = None
     colours: Annotated[dict[str, ClassValues], Field(min_length=2)] | None = None
     foreground: MaskValues | None = None
@@ -97,6 +130,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _check_disjoint(self) -> "DataConfig":
         self.masks  # noqa: B018 - raises
+        layout_of(self.layout, self.image_pattern, self.mask_pattern)
         return self
 
     @property
@@ -138,7 +172,7 @@ class TrainingConfig(Section):
     class_weights: ClassWeights | None = None
     quantization_aware: bool = False
     quantization_start: Annotated[Fraction, Field(lt=1)] = 0.75
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
 
 
 class Config(Section):

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from training.images import Splits, read_splits
-from training.settings import Config
+from training.images import Splits, read_pairs
+from training.pairs import Pairs, check_splits, find_pairs, layout_of
+from training.settings import Config, DataConfig
+from training.splitting import fold_pairs, split_pairs
 from training.synthetic import CLASSES, HEIGHT, WIDTH, synthetic_splits
 
 
@@ -20,7 +22,7 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
     """
     root, size = data or config.data.root, config.model.input_size
     if root is not None:
-        return read_splits(root, size, **vars(config.data.masks))
+        return read_pairs(config_pairs(config.data, Path(root)), size, config.data.masks)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
@@ -34,3 +36,27 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
             f"{', '.join(classes)}"
         )
     return synthetic_splits(classes=max(len(classes), 1))
+
+
+def config_pairs(data: DataConfig, root: Path) -> Pairs:
+    """Returns the files of each split, as section `data` of a configuration finds and splits them.
+
+    Args:
+        data: The section.
+        root: The folder of images.
+
+    Raises:
+        FileNotFoundError: A folder, a file or a split does not exist.
+        ValueError: Files cannot be paired or split.
+    """
+    layout = None
+    if data.layout or data.image_pattern:
+        layout = layout_of(data.layout, data.image_pattern, data.mask_pattern)
+    pairs, split = find_pairs(root, layout), data.split
+    if split is None:
+        check_splits(root, pairs)
+        return pairs
+    val, seed, groups = split.val, split.seed, split.groups
+    if split.folds is None:
+        return split_pairs(pairs, val=val, test=split.test, seed=seed, groups=groups)
+    return fold_pairs(pairs, fold=split.fold, folds=split.folds, val=val, seed=seed, groups=groups)

@@ -42,6 +42,8 @@ INT8_HEADER = "model_int8.h"
 INT8_PARAMS = "model_int8_quant_params.json"
 PIPELINE = "pipeline.json"
 PIPELINE_SETTINGS = "pipeline.yaml"
+FOLDS = "folds.json"
+FOLDS_SETTINGS = "folds.yaml"
 
 DRAFT = ".unfinished."  # prefix of a file that is being written
 
@@ -52,7 +54,7 @@ NAMES = (
     *(CONFIG, *CUT, *BEFORE_CHECKPOINT, CHECKPOINT, TEACHER, MODEL, EVALUATION, PREDICTIONS),
     *(CONFUSION, CONFUSION_PICTURE),
     *(REPORT, ADVICE, ADVISED, ANALYSIS, EXPORT, INT8, INT8_REFUSED, INT8_HEADER, INT8_PARAMS),
-    *(PIPELINE, PIPELINE_SETTINGS),
+    *(PIPELINE, PIPELINE_SETTINGS, FOLDS, FOLDS_SETTINGS),
 )
 # {sub-folder of a run: what the names of our files in it match}
 SUBFOLDERS: Mapping[str, re.Pattern[str]] = {
