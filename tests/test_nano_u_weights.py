@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nano_u_origin import IMAGES, nano_u, save_h5
 
-from models import BU_Net, Nano_U
+from models import BU_Net, Nano_U, probe_names
 from training.__main__ import main
 from training.nano_u_names import bu_net_layers, nano_u_layers
 from training.nano_u_weights import import_weights
@@ -143,6 +143,7 @@ def test_the_command_saves_a_network_once(origin, images, tmp_path, capsys):
     assert "4,212 parameters, all of" in printed
     assert "ranges and counters of quantisation-aware training" in printed
     model = keras.saving.load_model(new, safe_mode=True)
+    assert len(probe_names(model)) == 4
     np.testing.assert_allclose(outputs(model, images), outputs(origin, images), atol=1e-5)
     saved = new.read_bytes()
     assert main(["import-weights", str(path), "--output", str(new)]) == 2

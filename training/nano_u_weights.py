@@ -40,7 +40,7 @@ class ImportedNetwork(NamedTuple):
 def import_weights(
     path: str | Path, *, input_size: tuple[int, int] | None = None
 ) -> ImportedNetwork:
-    """Builds `Nano_U` with the weights of a .h5 file of Nano-U.
+    """Builds `Nano_U`, with probes, from the weights of a .h5 file of Nano-U.
 
     The widths are those of the file. Images are expected in -1..1, as Nano-U makes them with the
     mean and standard deviation of 0.5 in its template of a configuration.
@@ -125,6 +125,7 @@ def _built(weights: Weights, size: tuple[int, int]) -> keras.Model:
         [widths(f"enc{number}") for number in numbers],
         widths("bottleneck_"),
         decoder_filters=[widths(f"dec{number}_conv_") for number in numbers],
+        enable_probes=True,
     )
 
 
