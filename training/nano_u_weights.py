@@ -65,13 +65,7 @@ def import_weights(
     size = input_size or saved.input_size or INPUT_SIZE
     model = _built(saved.weights, size)
     _check_layers(saved.layers, model, path)
-    pools = tuple(model.get_layer(f"encoder_{n}_pool").pool_size for n in range(1, STAGES + 1))
-    if pools != POOLS:
-        raise ValueError(
-            f"{path}: Nano-U pools by {POOLS} (vertical, horizontal); at an input of "
-            f"{size[0]}x{size[1]} Nano_U would pool by {pools}. Choose a height that 12 divides "
-            "and 8 does not, such as 60, and a width that 8 divides"
-        )
+    _check_pools(model, path)
     for (layer, weight), values in saved.weights.items():
         target = _variable(model, layer, weight)
         if tuple(target.shape) != values.shape:
@@ -149,6 +143,18 @@ def _check_layers(layers: Mapping[str, dict], model: keras.Model, path: str | Pa
                     f"{path}: expected layer {name} with {key} {ours[key]}, as Nano_U has it. "
                     f"Received: {theirs[key]}; its weights would not compute the same"
                 )
+
+
+def _check_pools(model: keras.Model, path: str | Path) -> None:
+    """Raises a ValueError for an input at which our encoder is pooled otherwise than Nano-U's."""
+    pools = tuple(model.get_layer(f"encoder_{n}_pool").pool_size for n in range(1, STAGES + 1))
+    if pools != POOLS:
+        size = "x".join(map(str, model.input_shape[1:3]))
+        raise ValueError(
+            f"{path}: Nano-U pools by {POOLS} (vertical, horizontal); at an input of {size} "
+            f"Nano_U would pool by {pools}. Choose a height that 12 divides and 8 does not, such "
+            "as 60, and a width that 8 divides"
+        )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
