@@ -86,9 +86,14 @@ def misshapen(weights):
     weights["enc2b_bn2", "gamma"] = np.zeros(3, "float32")
 
 
+def flat(weights):
+    weights["enc1a_dw", "depthwise_kernel"] = np.zeros(9, "float32")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (flat, r"expected enc1a_dw/depthwise_kernel of 4 axes. Received: \(9,\)"),
         (without, "expected the 142 weights of Nano-U's nano_u. It lacks enc2a_bn1/beta."),
         (foreign, "It also holds extra/kernel. Only nano_u can be imported"),
         (misshapen, r"expected enc2b_bn2/gamma of shape \(8,\). Received: \(3,\)"),
