@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nano_u_origin import IMAGES, nano_u, save_h5
 
-from models import BU_Net, Nano_U
+from models import BU_Net, Nano_U, probe_names
 from training.__main__ import main
 from training.nano_u_names import bu_net_layers, nano_u_layers
 from training.nano_u_weights import import_weights
@@ -86,9 +86,14 @@ def misshapen(weights):
     weights["enc2b_bn2", "gamma"] = np.zeros(3, "float32")
 
 
+def flat(weights):
+    weights["enc1a_dw", "depthwise_kernel"] = np.zeros(9, "float32")
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        (flat, r"expected enc1a_dw/depthwise_kernel of 4 axes. Received: \(9,\)"),
         (without, "expected the 142 weights of Nano-U's nano_u. It lacks enc2a_bn1/beta."),
         (foreign, "It also holds extra/kernel. Only nano_u can be imported"),
         (misshapen, r"expected enc2b_bn2/gamma of shape \(8,\). Received: \(3,\)"),
@@ -143,6 +148,7 @@ def test_the_command_saves_a_network_once(origin, images, tmp_path, capsys):
     assert "4,212 parameters, all of" in printed
     assert "ranges and counters of quantisation-aware training" in printed
     model = keras.saving.load_model(new, safe_mode=True)
+    assert len(probe_names(model)) == 4
     np.testing.assert_allclose(outputs(model, images), outputs(origin, images), atol=1e-5)
     saved = new.read_bytes()
     assert main(["import-weights", str(path), "--output", str(new)]) == 2

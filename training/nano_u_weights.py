@@ -40,7 +40,7 @@ class ImportedNetwork(NamedTuple):
 def import_weights(
     path: str | Path, *, input_size: tuple[int, int] | None = None
 ) -> ImportedNetwork:
-    """Builds `Nano_U` with the weights of a .h5 file of Nano-U.
+    """Builds `Nano_U`, with probes, from the weights of a .h5 file of Nano-U.
 
     The widths are those of the file. Images are expected in -1..1, as Nano-U makes them with the
     mean and standard deviation of 0.5 in its template of a configuration.
@@ -65,13 +65,7 @@ def import_weights(
     size = input_size or saved.input_size or INPUT_SIZE
     model = _built(saved.weights, size)
     _check_layers(saved.layers, model, path)
-    pools = tuple(model.get_layer(f"encoder_{n}_pool").pool_size for n in range(1, STAGES + 1))
-    if pools != POOLS:
-        raise ValueError(
-            f"{path}: Nano-U pools by {POOLS} (vertical, horizontal); at an input of "
-            f"{size[0]}x{size[1]} Nano_U would pool by {pools}. Choose a height that 12 divides "
-            "and 8 does not, such as 60, and a width that 8 divides"
-        )
+    _check_pools(model, path)
     for (layer, weight), values in saved.weights.items():
         target = _variable(model, layer, weight)
         if tuple(target.shape) != values.shape:
@@ -95,9 +89,14 @@ def _expected() -> set[tuple[str, str]]:
 
 
 def _check_names(saved: SavedNetwork, path: str | Path) -> None:
-    """Raises a ValueError unless a file holds each weight of Nano-U and no other."""
+    """Raises a ValueError unless a file holds exactly Nano-U's weights, kernels of 4 axes."""
     found, expected = set(saved.weights), _expected()
     if found == expected:
+        for (layer, weight), values in saved.weights.items():
+            if "kernel" in weight and values.ndim != 4:
+                raise ValueError(
+                    f"{path}: expected {layer}/{weight} of 4 axes. Received: {values.shape}"
+                )
         return
     missing, foreign = _listed(expected - found), _listed(found - expected)
     problems = [f"lacks {missing}"] * bool(missing) + [f"also holds {foreign}"] * bool(foreign)
@@ -125,6 +124,7 @@ def _built(weights: Weights, size: tuple[int, int]) -> keras.Model:
         [widths(f"enc{number}") for number in numbers],
         widths("bottleneck_"),
         decoder_filters=[widths(f"dec{number}_conv_") for number in numbers],
+        enable_probes=True,
     )
 
 
@@ -148,6 +148,18 @@ def _check_layers(layers: Mapping[str, dict], model: keras.Model, path: str | Pa
                     f"{path}: expected layer {name} with {key} {ours[key]}, as Nano_U has it. "
                     f"Received: {theirs[key]}; its weights would not compute the same"
                 )
+
+
+def _check_pools(model: keras.Model, path: str | Path) -> None:
+    """Raises a ValueError for an input at which our encoder is pooled otherwise than Nano-U's."""
+    pools = tuple(model.get_layer(f"encoder_{n}_pool").pool_size for n in range(1, STAGES + 1))
+    if pools != POOLS:
+        size = "x".join(map(str, model.input_shape[1:3]))
+        raise ValueError(
+            f"{path}: Nano-U pools by {POOLS} (vertical, horizontal); at an input of {size} "
+            f"Nano_U would pool by {pools}. Choose a height that 12 divides and 8 does not, such "
+            "as 60, and a width that 8 divides"
+        )
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
