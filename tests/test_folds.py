@@ -69,7 +69,8 @@ def test_folds_are_trained_resumed_and_summed_up(frames, tmp_path):
     shutil.rmtree(folder / "fold_2")
     done = (folder / "fold_1" / "model.keras").stat().st_mtime_ns
     again = command(*arguments)
-    assert again.returncode == 0 and "Fold 2 of 3:" in again.stdout and "Fold 1" not in again.stdout
+    assert again.returncode == 0, again.stderr
+    assert "Fold 2 of 3:" in again.stdout and "Fold 1" not in again.stdout
     assert json.loads((folder / "folds.json").read_text()) == first
     assert (folder / "fold_1" / "model.keras").stat().st_mtime_ns == done
     assert re.search(r"Mean of 3 folds: test mIoU [\d.]+, standard deviation", again.stdout)

@@ -52,7 +52,11 @@ class CrossValidation:
         """Writes folds.json, once all folds have finished; returns what it holds."""
         folders = [fold_folder(self.folder, n) for n in range(1, len(self.configs) + 1)]
         scores = [read_values(folder / EVALUATION) for folder in folders]
-        names = [name for name, value in scores[0].items() if isinstance(value, float)]
+        names = [
+            name
+            for name, value in scores[0].items()
+            if isinstance(value, float) and "seconds" not in name
+        ]
         summary = {name: _summary([score[name] for score in scores]) for name in names}
         values = {
             "folds": [
