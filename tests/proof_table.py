@@ -14,21 +14,21 @@ def print_table(rows: Sequence[dict], against: str = "narrow") -> None:
         rows: As narrow_proof.py writes them.
         against: The rival whose scores the others' are subtracted from.
     """
-    for budget in dict.fromkeys(row["budget"] for row in rows):
+    for budget, epochs in dict.fromkeys((row["budget"], row["trained_on"]) for row in rows):
+        group = [row for row in rows if (row["budget"], row["trained_on"]) == (budget, epochs)]
         ours = {
             (row["parent"], row["seed"]): float(row["test"])
-            for row in rows
-            if (row["budget"], row["rival"]) == (budget, against)
+            for row in group
+            if row["rival"] == against
         }
         print(
-            f"\n{int(budget):,} multiply-adds; test mIoU; difference of '{against}' to each rival"
+            f"\n{int(budget):,} multiply-adds, fine-tuned for {epochs} epochs; test mIoU; "
+            f"difference of '{against}' to each rival"
         )
         print("| rival | epochs | pairs | cut | trained | dead | difference | CPU s |")
         print("|---|---|---|---|---|---|---|---|")
-        rivals = dict.fromkeys(row["rival"] for row in rows if row["budget"] == budget)
-        for rival in rivals:
-            chosen = [r for r in rows if (r["budget"], r["rival"]) == (budget, rival)]
-            print(_line(rival, chosen, ours))
+        for rival in dict.fromkeys(row["rival"] for row in group):
+            print(_line(rival, [row for row in group if row["rival"] == rival], ours))
 
 
 def _line(rival: str, rows: Sequence[dict], ours: dict) -> str:
@@ -39,7 +39,7 @@ def _line(rival: str, rows: Sequence[dict], ours: dict) -> str:
     seconds = np.mean([float(r["training_seconds"]) + float(r["cutting_seconds"]) for r in rows])
     epochs = np.mean([int(row["epochs"]) for row in rows])
     return (
-        f"| {rival} | {epochs:.0f} | {len(rows)} | {cut.mean():.4f} | {test.mean():.4f} | "
+        f"| {rival} | {epochs:.0f} | {len(differences)} | {cut.mean():.4f} | {test.mean():.4f} | "
         f"{int((test < DEAD).sum())} | {difference(differences)} | {seconds:.0f} |"
     )
 
