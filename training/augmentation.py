@@ -3,23 +3,28 @@
 import keras
 import tensorflow as tf
 
+from training.scaling import EIGHT_BITS, Scaling
 from training.settings import AugmentationConfig
 
 
-def augment(images, masks, seed, *, augmentation: AugmentationConfig):
+def augment(
+    images, masks, seed, *, augmentation: AugmentationConfig, scaling: Scaling = EIGHT_BITS
+):
     """Changes each image of a batch at random, and moves its mask along.
 
     Args:
-        images: (batch, height, width, 3), uint8.
+        images: (batch, height, width, channels), as a split has them.
         masks: (batch, height, width, 1), uint8: 0, 1 and the value of ignored pixels.
         seed: (2,), integers; equal seeds give equal changes.
         augmentation: Ranges to draw from; 0 or False disables a change.
+        scaling: How images become a network's input. Defaults to that of 8 bits.
 
     Returns:
-        Images (batch, height, width, 3) in 0..255 and masks (batch, height, width, 1) of
-        the same values as before, both float32.
+        Images (batch, height, width, channels) as `scaling.levels` has them and masks (batch,
+        height, width, 1) of the same values as before, both float32.
     """
-    images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
+    images = scaling.levels(tf.cast(images, tf.float32))
+    masks = tf.cast(masks, tf.float32)
     draws = tf.random.stateless_uniform((tf.shape(images)[0], 6), seed, -1.0, 1.0)
     flip, rotation, brightness, contrast, saturation, hue = (
         draws[:, index, None, None, None] for index in range(6)
@@ -41,7 +46,9 @@ def augment(images, masks, seed, *, augmentation: AugmentationConfig):
         images = grey + (images - grey) * (1.0 + augmentation.saturation * saturation)
     if augmentation.hue:
         images = _shift_hue(images, augmentation.hue * hue)
-    return tf.clip_by_value(images, 0.0, 255.0), masks
+    if scaling.mean is None:  # other images may have values beyond
+        images = tf.clip_by_value(images, 0.0, 255.0)
+    return images, masks
 
 
 def _rotate(images, angles, interpolation: str):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from training.images import IGNORED, Split
+from training.scaling import EIGHT_BITS
 from training.settings import AugmentationConfig
 
 
@@ -15,7 +16,7 @@ def scale(images):
         >>> scale(np.array([0, 255], np.uint8)).tolist()
         [-1.0, 1.0]
     """
-    return (np.asarray(images, np.float32) / 255.0 - 0.5) / 0.5
+    return EIGHT_BITS(images)
 
 
 def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
@@ -23,11 +24,11 @@ def draw_images(split: Split, count: int, seed: int) -> np.ndarray:
 
     A split with no more than `count` images gives all of them.
     """
-    return scale(draw_pairs(split, count, seed)[0])
+    return split.scaling(draw_pairs(split, count, seed)[0])
 
 
 def draw_pairs(split: Split, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws `count` images as `draw_images` does, and their masks; both in uint8."""
+    """Draws `count` images as `draw_images` does, and their masks; both as the split has them."""
     drawn = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
     return split.images[drawn], split.masks[drawn]
 
@@ -50,7 +51,7 @@ def batches(split: Split, batch_size: int, answers: Callable | None = None):
     weighted = (split.masks == IGNORED).any()
 
     def gather(index):
-        pictures = _scaled(tf.gather(images, index))
+        pictures = _scaled(split.scaling.levels(tf.cast(tf.gather(images, index), tf.float32)))
         labels = tf.cast(tf.gather(masks, index), tf.float32)
         return pictures, *_targets(pictures, labels, index, answers, weighted=weighted)
 
@@ -104,7 +105,7 @@ def training_batches(
     def load(number, index):
         draw = tf.stack([tf.cast(seed, tf.int64), number])
         batch = tf.gather(images, index), tf.gather(masks, index)
-        pictures, labels = augment(*batch, draw, augmentation=augmentation)
+        pictures, labels = augment(*batch, draw, augmentation=augmentation, scaling=split.scaling)
         pictures = _scaled(pictures)
         return pictures, *_targets(pictures, labels, index, answers, weighted=weighted)
 

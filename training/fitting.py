@@ -59,6 +59,7 @@ def widest(
     late_upsampling: bool = False,
     decoder: float = 1.0,
     classes: int = 1,
+    channels: int = 3,
 ) -> Fitted:
     """Returns the widest network that keeps to limits, every stage the same share of its width.
 
@@ -69,6 +70,7 @@ def widest(
         late_upsampling: As for the builders. Defaults to False.
         decoder: Widths of the decoder, as a share of the encoder's. Defaults to 1.
         classes: As for the builders. Defaults to 1.
+        channels: Of the images. Defaults to 3.
 
     Raises:
         ValueError: Not even the narrowest fits, there is no limit, or the arena cannot be told.
@@ -83,7 +85,7 @@ def widest(
     step, tries = STEPS, 0
     while high is None or high - low > 1:
         settings = _settings(name, step, size, decoder) | {"late_upsampling": late_upsampling}
-        fitted, room = _measured(settings, limits, classes)
+        fitted, room = _measured(settings, limits, (classes, channels))
         if fitted is None:
             high = step
         else:
@@ -111,10 +113,10 @@ def _settings(name: str, step: int, size: tuple[int, int], decoder: float) -> di
     }
 
 
-def built(settings: Mapping[str, Any], classes: int = 1) -> keras.Model:
-    """Returns the network of a section `model` as `widest` returns it, for some classes."""
+def built(settings: Mapping[str, Any], classes: int = 1, channels: int = 3) -> keras.Model:
+    """Returns the network of a section `model` as `widest` returns it."""
     return MODELS[settings["name"]](
-        (*settings["input_size"], 3),
+        (*settings["input_size"], channels),
         tuple(settings["filters"]),
         settings["bottleneck"],
         decoder_filters=tuple(settings["decoder_filters"]),
@@ -124,10 +126,10 @@ def built(settings: Mapping[str, Any], classes: int = 1) -> keras.Model:
 
 
 def _measured(
-    settings: Mapping[str, Any], limits: Limits, classes: int
+    settings: Mapping[str, Any], limits: Limits, ends: tuple[int, int]
 ) -> tuple[Fitted | None, float]:
     """Returns a network that keeps to limits, else None; and how much wider it could be about."""
-    model = built(settings, classes)
+    model = built(settings, *ends)
     cost = model_cost(model)
     room = [
         math.sqrt(limit / now)  # both grow with the square of the width

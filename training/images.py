@@ -22,9 +22,8 @@ from training.pairs import (
     find_pairs,
     pairs_in,
 )
-from training.pictures import open_picture
-
-IMAGE_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+from training.pixels import read_pixels, resize
+from training.scaling import EIGHT_BITS, Scaling
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,22 @@ class Split:
     """One split, decoded.
 
     Attributes:
-        images: (images, height, width, 3), uint8, RGB.
+        images: (images, height, width, channels), uint8, or float32 of files with more than 8 bits.
         masks: (images, height, width, 1), uint8: 1 is foreground, 0 background, or the number of
             one of several classes; IGNORED is neither learned nor scored.
         names: The files' stems, in the order of the images.
+        scaling: How their values become a network's input.
     """
 
     images: np.ndarray
     masks: np.ndarray
     names: tuple[str, ...]
+    scaling: Scaling = EIGHT_BITS
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """All images as a network takes them, (images, height, width, channels), float32."""
+        return self.scaling(self.images)
 
     def __len__(self) -> int:
         """Returns the number of images."""
@@ -118,23 +124,38 @@ def read_splits(
     options = mask_options(foreground, ignore, alpha, ignore_value, classes, colours)
     pairs = find_pairs(Path(root))
     check_splits(Path(root), pairs)
-    return read_pairs(pairs, size, options)
+    return read_pairs(pairs, ImageOptions(size), options)
 
 
-def read_pairs(pairs: Pairs, size: tuple[int, int], options: MaskOptions) -> Splits:
+@dataclass(frozen=True)
+class ImageOptions:
+    """How image files are read.
+
+    Attributes:
+        size: Height and width to resize to, in pixels.
+        channels: 1: grey; 3: RGB; 4: RGBA; others are those of a TIFF or .npy.
+        scaling: How their values become a network's input.
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    scaling: Scaling = EIGHT_BITS
+
+
+def read_pairs(pairs: Pairs, options: ImageOptions, mask_options: MaskOptions) -> Splits:
     """Reads the files of three splits; see `read_splits`.
 
     Args:
         pairs: {"train", "val", "test": pairs}.
-        size: Height and width to resize to, in pixels.
-        options: How masks are read.
+        options: How images are read.
+        mask_options: How masks are read.
     """
     agreement = MaskAgreement()
-    return Splits(*(_read_split(pairs[name], size, options, agreement) for name in SPLITS))
+    return Splits(*(_read_split(pairs[name], options, mask_options, agreement) for name in SPLITS))
 
 
-def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """Reads a folder of images, (images, height, width, 3), uint8, in the order of their names.
+def read_images(folder: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """Reads a folder of images, (images, height, width, channels), in the order of their names.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -143,35 +164,60 @@ def read_images(folder: Path, size: tuple[int, int]) -> np.ndarray:
     files = files_in(folder)
     if not files:
         raise ValueError(f"{folder} holds no image (expected {', '.join(SUFFIXES)})")
-    return np.stack(list(_each(partial(_read_image, size=size), list(files.values()))))
+    options = ImageOptions(size, channels)
+    return _stacked(list(_each(partial(_read_image, options=options), list(files.values()))))
 
 
 def read_split(folder: Path, size: tuple[int, int], **options: Any) -> Split:
     """Reads one split, `folder`/{img,mask}/NAME.{png,jpg}; see `read_splits`."""
-    return _read_split(pairs_in(folder), size, mask_options(**options), MaskAgreement())
+    pairs = pairs_in(folder)
+    return _read_split(pairs, ImageOptions(size), mask_options(**options), MaskAgreement())
 
 
 def _read_split(
-    pairs: Sequence[Pair], size: tuple[int, int], options: MaskOptions, agreement: MaskAgreement
+    pairs: Sequence[Pair],
+    options: ImageOptions,
+    mask_options: MaskOptions,
+    agreement: MaskAgreement,
 ) -> Split:
     """Reads one split.
 
     Args:
         pairs: Its files, one pair or more.
-        size: Height and width.
-        options: How masks are read.
+        options: How images are read.
+        mask_options: How masks are read.
         agreement: Knows the masks that were read before.
     """
-    read = partial(_read_pair, size=size, options=options)
+    read = partial(_read_pair, options=options, mask_options=mask_options)
     names, images, masks = zip(*pairs, strict=True)
     pictures, labels = [], []
     for path, (picture, mask) in zip(masks, _each(read, images, masks), strict=True):
         pictures.append(picture)
         labels.append(mask.labels[..., None])
         agreement.check(path, mask)
-    split = Split(np.stack(pictures), np.stack(labels), names)
-    check_classes_present(split.masks, str(masks[0].parent), options.classes)
+    split = Split(_stacked(pictures), np.stack(labels), names, options.scaling)
+    check_classes_present(split.masks, str(masks[0].parent), mask_options.classes)
+    if split.images.dtype != np.uint8 and options.scaling.mean is None:
+        raise ValueError(_scaling_advice(split.images, str(images[0].parent)))
     return split
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns images in one array; uint8 beside float32 becomes float32."""
+    return np.stack(pictures)
+
+
+def _scaling_advice(images: np.ndarray, place: str) -> str:
+    """Says which mean and scale images of more than 8 bits have."""
+    over = (0, 1, 2)
+    mean, scale = (
+        ", ".join(f"{value:.4g}" for value in statistic)
+        for statistic in (images.mean(axis=over), images.std(axis=over))
+    )
+    return (
+        f"Images in {place} have more than 8 bits, and nothing says how they are scaled: give "
+        f"data.mean and data.scale. Their own are mean: [{mean}], scale: [{scale}]"
+    )
 
 
 def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
@@ -181,30 +227,20 @@ def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
             yield from pool.map(read, *(column[start : start + 1000] for column in files))
 
 
-def _read_pair(image: Path, mask: Path, *, size: tuple[int, int], options: MaskOptions):
-    """Returns an image (height, width, 3), uint8, and its mask, at its size."""
-    picture, found = _open(image), read_mask(mask, options)
+def _read_pair(image: Path, mask: Path, *, options: ImageOptions, mask_options: MaskOptions):
+    """Returns an image (height, width, channels), and its mask, at its size."""
+    pixels, found = read_pixels(image, options.channels), read_mask(mask, mask_options)
     height, width = found.labels.shape
-    if picture.size != (width, height):
+    if pixels.shape[:2] != (height, width):
         raise ValueError(
             f"{mask} is {width}x{height} pixels, its image {image.name} "
-            f"{picture.width}x{picture.height}: they must be the same"
+            f"{pixels.shape[1]}x{pixels.shape[0]}: they must be the same"
         )
     from PIL import Image
 
-    labels = Image.fromarray(found.labels).resize(size[::-1], Image.Resampling.NEAREST)
-    return _resized(picture, size), replace(found, labels=np.asarray(labels))
+    labels = Image.fromarray(found.labels).resize(options.size[::-1], Image.Resampling.NEAREST)
+    return resize(pixels, options.size), replace(found, labels=np.asarray(labels))
 
 
-def _read_image(path: Path, *, size: tuple[int, int]) -> np.ndarray:
-    return _resized(_open(path), size)
-
-
-def _resized(picture, size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(picture.resize(size[::-1], Image.Resampling.BILINEAR))
-
-
-def _open(path: Path):
-    return open_picture(path, IMAGE_MODES).convert("RGB")
+def _read_image(path: Path, *, options: ImageOptions) -> np.ndarray:
+    return resize(read_pixels(path, options.channels), options.size)

@@ -47,6 +47,9 @@ def decode_mask(path: Path) -> MaskPicture:
     Raises:
         ValueError: It cannot be read, or is no picture of grey values or colours.
     """
+    if path.suffix.lower() == ".npy":
+        values = _load_labels(path)
+        return MaskPicture(path, False, values, None, None, indexed=False)
     image = open_picture(path, MODES)
     lossy = image.info.get("lossy", False)
     alpha = None
@@ -69,6 +72,22 @@ def decode_mask(path: Path) -> MaskPicture:
     if values.max(initial=0) > 255 and set(np.unique(values)) <= {0, 65535}:
         values = values // 257  # black and white in 16 bits
     return MaskPicture(path, lossy, values, None, alpha, indexed=False)
+
+
+def _load_labels(path: Path) -> np.ndarray:
+    """Reads an array of class numbers, (height, width)."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as an array: {error}") from error
+    if values.ndim == 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim != 2 or values.dtype.kind not in "uib":
+        raise ValueError(
+            f"{path}: expected whole numbers, (height, width). Received: {values.dtype}, "
+            f"{values.shape}"
+        )
+    return values.astype(int)
 
 
 def any_of(picture: MaskPicture, wanted: Sequence[int | Colour]) -> np.ndarray:

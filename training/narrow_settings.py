@@ -105,4 +105,5 @@ def parent_settings(parent: Path) -> dict[str, Any]:
         from training.parents import load_parent
     model = load_parent(parent)
     section = {"name": model.name, "input_size": model.input_shape[1:3]}
-    return merge(shipped_settings(model.name), {"model": section})
+    sections = {"model": section, "data": {"channels": model.input_shape[-1]}}
+    return merge(shipped_settings(model.name), sections)

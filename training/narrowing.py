@@ -20,7 +20,7 @@ from monitoring.records.files import whole_file
 from monitoring.records.reading import read_checked
 from monitoring.records.run_files import ADVICE, NARROWED, NARROWING
 from training.arena_budget import fitted
-from training.data import draw_pairs, scale
+from training.data import draw_pairs
 from training.evaluate import evaluate, write_values
 from training.images import Split, Splits
 from training.model_files import load_model
@@ -74,7 +74,9 @@ def narrowed_model(
 def scores(model: keras.Model, split: Split, outputs: Outputs) -> dict[str, Any]:
     """Returns a network's scores on a split by name; it is run eagerly, for a single pass."""
     parts = [
-        ops.convert_to_numpy(model(scale(split.images[start : start + BATCH]), training=False))
+        ops.convert_to_numpy(
+            model(split.scaling(split.images[start : start + BATCH]), training=False)
+        )
         for start in range(0, len(split), BATCH)
     ]
     predicted = outputs.labels(np.concatenate(parts))
@@ -157,7 +159,10 @@ def _cut(
     images, masks = draw_pairs(splits.train, IMAGES, seed)
     # Where the parent teaches, too, its answers add no gradient: they are the network's own.
     moments = InputMoments(
-        scale(images), masks.astype(np.float32), parent.outputs.image_losses, seed=seed
+        splits.train.scaling(images),
+        masks.astype(np.float32),
+        parent.outputs.image_losses,
+        seed=seed,
     )
     narrow_to = partial(
         narrow,

@@ -64,7 +64,7 @@ def build(config: Config) -> keras.Model:
     """
     settings = config.model
     check_model_name(settings.name)
-    shape = (*settings.input_size, 3)
+    shape = (*settings.input_size, config.data.channels)
     options = builder_options(config) | {"enable_probes": settings.probes}
     model = MODELS[settings.name](shape, **options)
     return quantization_aware(model) if config.training.quantization_aware else model

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 SPLITS = ("train", "val", "test")
 UNSPLIT = "all"  # of a folder that is not split
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 LAYOUTS = {  # {name: patterns of images and masks}
     "cityscapes": (
         "leftImg8bit/{split}/*/{name}_leftImg8bit.png",

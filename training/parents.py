@@ -55,6 +55,12 @@ def read_parent(config: Config, *, may_fit: bool = False) -> Parent:
 
 def parent_outputs(model: keras.Model, config: Config, images: np.ndarray | None = None) -> Outputs:
     """Returns what a run's network puts out; see `outputs_of` for arguments and errors."""
+    channels = model.inputs[0].shape[-1]
+    if channels != config.data.channels:
+        raise ValueError(
+            f"Model '{model.name}' takes images of {channels} channels, and data.channels is "
+            f"{config.data.channels}: they must be the same"
+        )
     classes, declared = config.data.masks.classes, config.narrow.outputs
     return outputs_of(model, classes, declared, images, option="narrow.outputs:")
 
@@ -79,7 +85,7 @@ def check_reachable(model: keras.Model, settings: NarrowConfig, name: str) -> No
 
 
 def load_parent(path: str | Path) -> keras.Model:
-    """Loads a network that takes RGB images of one size and puts out masks.
+    """Loads a network that takes images of one size and puts out masks.
 
     Args:
         path: A run's folder or a .keras file.
@@ -110,7 +116,7 @@ def load_parent(path: str | Path) -> keras.Model:
 
 
 def _check_shapes(path: Path, model: keras.Model) -> None:
-    """Refuses all networks but those from RGB images of one size to masks of that size.
+    """Refuses all networks but those from images of one size to masks of that size.
 
     Raises:
         ValueError: The model is another kind of network.
@@ -122,9 +128,9 @@ def _check_shapes(path: Path, model: keras.Model) -> None:
         )
     taken, returned = tuple(model.inputs[0].shape), tuple(model.outputs[0].shape)
     sides = taken[1:3]
-    if len(taken) != 4 or taken[0] is not None or None in sides or taken[3] != 3:
+    if len(taken) != 4 or taken[0] is not None or None in taken[1:]:
         raise ValueError(
-            f"Expected a model of RGB images of one size, (None, height, width, 3). Received: "
+            f"Expected a model of images of one size, (None, height, width, channels). Received: "
             f"{path}, which takes {taken}"
         )
     if returned[:-1] != (None, *sides) or returned[-1] is None:

@@ -12,6 +12,7 @@ from training.class_masks import IGNORED
 from training.evaluate import counted
 from training.images import Split
 from training.palette import coloured, confusion_picture, legend
+from training.pixels import shown
 
 ENLARGEMENT = 3  # pixels in the picture for each pixel of an image
 MARGIN = 4
@@ -40,9 +41,9 @@ def draw_predictions(
 
     indices = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
     panels = [
-        _class_panels(split.images[i], split.masks[i], predicted[i], len(classes))
+        _class_panels(shown(split.images[i]), split.masks[i], predicted[i], len(classes))
         if classes
-        else _panels(split.images[i], split.masks[i], predicted[i])
+        else _panels(shown(split.images[i]), split.masks[i], predicted[i])
         for i in indices
     ]
     rows = [_row(each) for each in panels]

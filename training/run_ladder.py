@@ -12,7 +12,7 @@ from monitoring.records.files import read_values
 from monitoring.records.run_files import CONFIG, MODEL, expanded
 from monitoring.taps.watched import Watched
 from training.config import validate
-from training.data import draw_pairs, scale
+from training.data import draw_pairs
 from training.images import Split
 from training.ladder import Measured, cut_ladder
 from training.narrowing import IMAGES, scores
@@ -47,9 +47,10 @@ def run_ladder(
     config, model = validate(read_values(settings), source=str(settings)), load_parent(run)
     splits = read_config_splits(config, expanded(data) if data else None)
     images, masks = draw_pairs(splits.train, IMAGES, config.training.seed)
-    outputs = parent_outputs(model, config, scale(images))
+    inputs = splits.train.scaling(images)
+    outputs = parent_outputs(model, config, inputs)
     moments = InputMoments(
-        scale(images), masks.astype(np.float32), outputs.image_losses, seed=config.training.seed
+        inputs, masks.astype(np.float32), outputs.image_losses, seed=config.training.seed
     )
     judge = mean_iou(splits.val, outputs)
     measured = Measured(moments, len(images), judge, "mIoU", channels_at(probes))

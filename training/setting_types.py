@@ -64,6 +64,11 @@ def _classes(value: Any) -> Any:
     return value if isinstance(value, int) else names
 
 
+def _listed(value: Any) -> Any:
+    """Returns one number or several as a tuple."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
 def _groups(value: Any) -> Any:
     """Returns "prefix", a number of characters, or the absolute path of a file."""
     if isinstance(value, str):
@@ -103,6 +108,8 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 MaskValues = Annotated[
     tuple[int | tuple[int, int, int], ...], BeforeValidator(mask_values), Field(min_length=1)
 ]
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(_listed), Field(min_length=1)]
+PositiveNumbers = Annotated[tuple[Positive, ...], BeforeValidator(_listed), Field(min_length=1)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Groups = Annotated[int | str, BeforeValidator(_groups)]

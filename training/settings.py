@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from training.loss_names import CROSS_ENTROPY
 from training.mask_options import MaskOptions, mask_options
 from training.pairs import layout_of
+from training.pixels import MOST_CHANNELS
+from training.scaling import EIGHT_BITS, Scaling
 from training.sections import (
     DistillationConfig,
     ExportConfig,
@@ -29,7 +31,9 @@ from training.setting_types import (
     MaskValues,
     Names,
     NotNegative,
+    Numbers,
     Positive,
+    PositiveNumbers,
     Section,
     Seed,
     Share,
@@ -98,7 +102,10 @@ class DataConfig(Section):
 
     `root`: a folder, or None for scenes that the project draws itself. `layout`, `image_pattern`
     and `mask_pattern`: where it keeps images and masks, see `training.pairs.Layout`; if None, as
-    the folder looks. `split`: if None, as the folder is split. `classes`: how many there
+    the folder looks. `split`: if None, as the folder is split. `channels`: 1 for grey, 3 for RGB, 4
+    for RGBA, others as a TIFF or .npy has them. `mean` and `scale`: a number for each channel, or
+    one for all; (value - mean) / scale is a network's input; if None, 0..255 becomes -1..1.
+    `classes`: how many there
     are, or their names; if None or 1, foreground and background. `colours`, `foreground`, `ignore`
     and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`.
     """
@@ -108,6 +115,9 @@ class DataConfig(Section):
     image_pattern: str | None = None
     mask_pattern: str | None = None
     split: SplitConfig | None = None
+    channels: Annotated[Count, Field(le=MOST_CHANNELS)] = 3
+    mean: Numbers | None = None
+    scale: PositiveNumbers | None = None
     classes: Classes | None = None
     colours: Annotated[dict[str, ClassValues], Field(min_length=2)] | None = None
     foreground: MaskValues | None = None
@@ -131,7 +141,28 @@ class DataConfig(Section):
     def _check_disjoint(self) -> "DataConfig":
         self.masks  # noqa: B018 - raises
         layout_of(self.layout, self.image_pattern, self.mask_pattern)
+        self.scaling  # noqa: B018 - raises
+        colours = (self.augmentation.saturation, self.augmentation.hue)
+        if self.channels != 3 and any(colours):
+            raise ValueError("augmentation.saturation and augmentation.hue need channels: 3")
         return self
+
+    @property
+    def scaling(self) -> Scaling:
+        """How an image's values become a network's input."""
+        if (self.mean is None) != (self.scale is None):
+            raise ValueError("expected mean and scale, or neither")
+        if self.mean is None or self.scale is None:
+            return EIGHT_BITS
+        parts = []
+        for name, values in (("mean", self.mean), ("scale", self.scale)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(
+                    f"{name}: expected 1 or {self.channels} numbers, as channels says. Received: "
+                    f"{len(values)}"
+                )
+            parts.append(tuple(values) * (self.channels // len(values)))
+        return Scaling(*parts)
 
     @property
     def masks(self) -> MaskOptions:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.images import Splits, read_pairs
+from training.images import ImageOptions, Splits, read_pairs
 from training.pairs import Pairs, check_splits, find_pairs, layout_of
 from training.settings import Config, DataConfig
 from training.splitting import fold_pairs, split_pairs
@@ -22,11 +22,17 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
     """
     root, size = data or config.data.root, config.model.input_size
     if root is not None:
-        return read_pairs(config_pairs(config.data, Path(root)), size, config.data.masks)
+        options = ImageOptions(size, config.data.channels, config.data.scaling)
+        return read_pairs(config_pairs(config.data, Path(root)), options, config.data.masks)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
             f"data.root (--data). Received: {size[0]}x{size[1]}"
+        )
+    if config.data.channels != 3 or config.data.mean is not None:
+        raise ValueError(
+            "data.channels, data.mean: the drawn scenes are RGB of 8 bits; others need data.root "
+            "(--data)"
         )
     classes = config.data.masks.classes
     if classes and (len(classes) != len(CLASSES) or config.data.colours):

@@ -93,7 +93,9 @@ class Stages:
     def _build_and_count(self, filters: tuple[Any, ...], bottleneck: Any) -> Cost:
         settings = self.config.model
         options = builder_options(self.config) | {"filters": filters, "bottleneck": bottleneck}
-        cost = model_cost(MODELS[settings.name]((*settings.input_size, 3), **options))
+        cost = model_cost(
+            MODELS[settings.name]((*settings.input_size, self.config.data.channels), **options)
+        )
         return Cost(cost.parameters, cost.macs, cost.peak_activation_bytes)
 
 

@@ -21,7 +21,7 @@ from monitoring.records.run_files import (
     remove_file,
     run_file_in,
 )
-from training.data import draw_images, scale
+from training.data import draw_images
 from training.evaluate import evaluate, image_ious, spread, sweep, write_values
 from training.export.exported import Exported
 from training.export.firmware import c_header, quant_params
@@ -96,7 +96,7 @@ def export(
     if vela is not None:
         exported = replace(exported, vela=vela_report(content, vela))
     if arena_plan == OVERLAP and not exported.refused:
-        inputs = quantised(scale(splits.test.images), exported.input)
+        inputs = quantised(splits.test.inputs, exported.input)
         content, arena = overlapping(content, inputs, seed=seed)
         exported = replace(
             exported, arena=arena, arena_bytes=arena_bytes(content), file_bytes=len(content)
@@ -107,11 +107,21 @@ def export(
         draft.write_bytes(content)
     if not exported.refused:
         shape = (1, *model.input_shape[1:])
-        write_values(folder / INT8_PARAMS, quant_params(exported.input, exported.output, shape))
+        write_values(
+            folder / INT8_PARAMS,
+            quant_params(exported.input, exported.output, shape, splits.train.scaling),
+        )
     if header and not exported.refused:
         steps = exported.input, exported.output
         note = exported.arena.rests_on
-        text = c_header(content, Path(INT8_HEADER).stem, *steps, outputs=outputs, note=note)
+        text = c_header(
+            content,
+            Path(INT8_HEADER).stem,
+            *steps,
+            outputs=outputs,
+            scaling=splits.train.scaling,
+            note=note,
+        )
         with whole_file(folder / INT8_HEADER) as draft:
             draft.write_text(text, encoding="ascii")
     write_values(folder / EXPORT, asdict(exported))
@@ -149,7 +159,7 @@ def check_file(
         tolerance: Points of mIoU that may be lost.
         outputs: What both put out. Defaults to logits of foreground.
     """
-    images = scale(test.images)
+    images = test.inputs
     exact, rounded = model.predict(images, batch_size=16, verbose=0), run(content, images)
     interpreter = interpreter_of(content)
     incoming, outgoing = (

@@ -5,6 +5,7 @@ from typing import Any
 
 from training.litert import Quantisation
 from training.outputs import FOREGROUND, Outputs
+from training.scaling import EIGHT_BITS, Scaling
 
 BYTES_A_LINE = 12
 
@@ -16,6 +17,7 @@ def c_header(
     outgoing: Quantisation,
     *,
     outputs: Outputs = FOREGROUND,
+    scaling: Scaling = EIGHT_BITS,
     note: str = "",
 ) -> str:
     """Returns a C header with a file's bytes and the meaning of its integers.
@@ -26,6 +28,7 @@ def c_header(
         incoming: Quantisation of the input.
         outgoing: Quantisation of the output.
         outputs: What the network puts out. Defaults to logits of foreground.
+        scaling: From a pixel to the network's input. Defaults to that of 8 bits.
         note: Anything else to know about the file. Defaults to "": nothing.
     """
     lines = [
@@ -34,13 +37,21 @@ def c_header(
     ]
     body = ",\n  ".join(lines)
     remark = f"// Memory: {note}.\n" if note else ""
+    taken = "images in -1..1, (1, height, width, 3)"
+    if scaling != EIGHT_BITS:
+        values = scaling.normalization(len(scaling.mean or ()))
+        taken = f"(pixel / 255 - mean) / std, mean {values['mean']}, std {values['std']}"
     meaning = f"{outputs.kind}; foreground where real >= {outputs.border:g}"
     if outputs.classes:
         numbered = ", ".join(f"{n} {_ascii(name)}" for n, name in enumerate(outputs.classes))
-        meaning = f"{outputs.kind}; the class is the channel with the highest value: {numbered}"
+        taken = "images in -1..1, (1, height, width, 3)"
+    if scaling != EIGHT_BITS:
+        values = scaling.normalization(len(scaling.mean or ()))
+        taken = f"(pixel / 255 - mean) / std, mean {values['mean']}, std {values['std']}"
+    meaning = f"{outputs.kind}; the class is the channel with the highest value: {numbered}"
     return f"""\
 // LiteRT model, INT8, {len(content):,} bytes. real = scale * (int8 - zero_point).
-// Input: images in -1..1, (1, height, width, 3). Output: {meaning}.
+// Input: {taken}. Output: {meaning}.
 {remark}#pragma once
 
 #define {name.upper()}_INPUT_SCALE {incoming.scale!r}f
@@ -61,14 +72,18 @@ def _ascii(name: str) -> str:
 
 
 def quant_params(
-    incoming: Quantisation, outgoing: Quantisation, shape: Sequence[int]
+    incoming: Quantisation,
+    outgoing: Quantisation,
+    shape: Sequence[int],
+    scaling: Scaling = EIGHT_BITS,
 ) -> dict[str, Any]:
     """Returns what Nano-U's own firmware is built with: <model>_quant_params.json.
 
     Args:
         incoming: Quantisation of the input.
         outgoing: Quantisation of the output.
-        shape: The input's, (1, height, width, 3).
+        shape: The input's, (1, height, width, channels).
+        scaling: From a pixel to the network's input. Defaults to that of 8 bits.
 
     Returns:
         Scale and zero point of "input" and "output", the input's "shape", and "normalization":
@@ -80,5 +95,5 @@ def quant_params(
     return {
         "input": {**incoming._asdict(), "shape": list(shape)},
         "output": outgoing._asdict(),
-        "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
+        "normalization": scaling.normalization(shape[-1]),
     }

@@ -16,7 +16,7 @@ from monitoring import InputMoments
 from monitoring.records.files import whole_file
 from monitoring.records.run_files import MODEL
 from training.arena_budget import fitted, with_arena_limit
-from training.data import draw_pairs, scale
+from training.data import draw_pairs
 from training.evaluate import write_values
 from training.export.untrained import arena_sizes
 from training.fitting import Limits, built, widest
@@ -114,10 +114,12 @@ def _from_scratch(proposal: Proposal, config: Config, splits: Splits, folder: Pa
         late_upsampling=proposal.late_upsampling,
         decoder=proposal.decoder,
         classes=classes,
+        channels=config.data.channels,
     )
     arena = widest_network.arena
     if arena is None:
-        arena = arena_sizes(built(widest_network.settings, classes)).of(config.export.arena_plan)
+        network = built(widest_network.settings, classes, config.data.channels)
+        arena = arena_sizes(network).of(config.export.arena_plan)
     return Candidate(
         folder, widest_network.settings, None, arena, widest_network.macs, widest_network.parameters
     )
@@ -142,7 +144,9 @@ def _cut(
     seed = config.training.seed
     images, masks = draw_pairs(splits.train, IMAGES, seed)
     outputs = Outputs(classes=config.data.masks.classes)
-    moments = InputMoments(scale(images), masks.astype(np.float32), outputs.image_losses, seed=seed)
+    moments = InputMoments(
+        splits.train.scaling(images), masks.astype(np.float32), outputs.image_losses, seed=seed
+    )
     cut = partial(narrow, parent, moments, multiple=proposal.multiple)
     if limits.arena is None:
         narrowed = cut(config.narrow.budget)

@@ -108,7 +108,9 @@ def prepare_search(
             f"{len(splits.val)}"
         )
     fit_widths = partial(widest, config.model.name, limits, size=config.model.input_size)
-    fit_widths = partial(fit_widths, classes=max(len(config.data.masks.classes), 1))
+    fit_widths = partial(
+        fit_widths, classes=max(len(config.data.masks.classes), 1), channels=config.data.channels
+    )
     fitting = [fit_widths(late_upsampling=late) for late in PARENTS]
     folder = _claim(config)
     parents = {late: Path(parent) if parent else folder / name for late, name in PARENTS.items()}

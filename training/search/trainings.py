@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monitoring.records.run_files import MODEL
 from training.config import read_config
-from training.data import draw_images, scale
+from training.data import draw_images
 from training.evaluate import evaluate, write_values
 from training.export.device_file import CALIBRATION_IMAGES
 from training.fit import fit
@@ -98,7 +98,7 @@ def trained_score(
             model = load_model(folder / MODEL)
             content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
             outputs = Outputs(classes=config.data.masks.classes)
-            predicted = outputs.labels(run(content, scale(splits.val.images)))
+            predicted = outputs.labels(run(content, splits.val.inputs))
             miou = evaluate(predicted, splits.val.masks, outputs.classes).miou
             score = Score(epochs, seed, miou, len(content), time.monotonic() - began)
             write_values(folder / SCORE, asdict(score))
