@@ -100,7 +100,8 @@ class SplitConfig(Section):
 class DataConfig(Section):
     """Where images come from.
 
-    `root`: a folder, or None for scenes that the project draws itself. `layout`, `image_pattern`
+    `root`: a folder, or None for scenes that the project draws itself. `given`: if images came from
+    Python, what tells them from others; it is set by `train`. `layout`, `image_pattern`
     and `mask_pattern`: where it keeps images and masks, see `training.pairs.Layout`; if None, as
     the folder looks. `split`: if None, as the folder is split. `channels`: 1 for grey, 3 for RGB, 4
     for RGBA, others as a TIFF or .npy has them. `mean` and `scale`: a number for each channel, or
@@ -111,6 +112,7 @@ class DataConfig(Section):
     """
 
     root: AbsolutePath | None = None
+    given: str | None = None
     layout: Literal["cityscapes", "voc"] | None = None
     image_pattern: str | None = None
     mask_pattern: str | None = None
@@ -168,7 +170,7 @@ class DataConfig(Section):
     def masks(self) -> MaskOptions:
         """How masks are read."""
         classes = self.classes
-        if self.root is None and classes == len(CLASSES):
+        if self.root is None and self.given is None and classes == len(CLASSES):
             classes = CLASSES
         return mask_options(
             self.foreground,

@@ -21,6 +21,11 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
         ValueError: A file cannot be used, or the drawn scenes have another size.
     """
     root, size = data or config.data.root, config.model.input_size
+    if root is None and config.data.given is not None:
+        raise ValueError(
+            "The images of this run were given from Python: pass the same data= to train(), or "
+            "name a folder of images (--data)"
+        )
     if root is not None:
         options = ImageOptions(size, config.data.channels, config.data.scaling)
         return read_pairs(config_pairs(config.data, Path(root)), options, config.data.masks)
