@@ -108,7 +108,7 @@ def amount(text: str, thousand: int = 1000) -> int:
 
     Args:
         text: The number.
-        thousand: What k stands for; M is its square. Defaults to 1000; for bytes, 1024.
+        thousand: What k stands for; M is its square, G its cube. Defaults to 1000; for bytes, 1024.
 
     Raises:
         ValueError: It is neither.
@@ -117,12 +117,12 @@ def amount(text: str, thousand: int = 1000) -> int:
         >>> amount("2.4M"), amount("40k", 1024)
         (2400000, 40960)
     """
-    match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kM])", text, re.ASCII)
+    match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)([kMG])B?", text, re.ASCII)
     if match is None:
         raise ValueError("expected a whole number, or one such as 40k or 2.4M")
     if match[1]:
         return int(match[1])
-    return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2}[match[3]])
+    return int(Decimal(match[2]) * {"k": thousand, "M": thousand**2, "G": thousand**3}[match[3]])
 
 
 def budget(text: str, thousand: int = 1000) -> int:

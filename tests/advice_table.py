@@ -23,10 +23,10 @@ from monitoring.records.run_files import ADVICE, CONFIG
 from training.config import read_config
 from training.data import draw_pairs, scale
 from training.evaluate import evaluate
-from training.images import Split
 from training.narrowing import BATCH, IMAGES
 from training.outputs import Outputs
 from training.parents import load_parent, parent_outputs
+from training.split import Split
 from training.splits import read_config_splits
 
 CHANNELWISE = (keras.layers.BatchNormalization, keras.layers.ReLU, keras.layers.Activation)

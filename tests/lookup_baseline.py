@@ -13,7 +13,8 @@ import checkout  # noqa: F401
 import numpy as np
 
 from training.evaluate import evaluate
-from training.images import Split, Splits, read_splits
+from training.images import read_splits
+from training.split import Split, Splits
 from training.synthetic import HEIGHT, WIDTH, synthetic_splits
 
 COLOUR_BINS = (4, 8, 16, 32)

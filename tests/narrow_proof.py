@@ -32,7 +32,6 @@ from training.compilation import compile_model
 from training.data import draw_pairs, scale
 from training.distill import read_teacher
 from training.fit import fit
-from training.images import Splits
 from training.model_files import load_model
 from training.narrow_settings import EPOCHS, narrow_config, parent_settings
 from training.narrowing import IMAGES, scores
@@ -40,6 +39,7 @@ from training.outputs import FOREGROUND
 from training.parents import load_parent
 from training.run import Run
 from training.settings import Config
+from training.split import Splits
 from training.splits import read_config_splits
 
 KEY = ("parent", "budget", "trained_on", "rival", "seed")

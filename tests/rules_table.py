@@ -17,7 +17,8 @@ from monitoring.statistics.structure import channel_structure, effective_rank
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
 from training.data import draw_images, scale
-from training.images import Split, read_splits
+from training.images import read_splits
+from training.split import Split
 
 IMAGES = 128  # of the training split
 

@@ -9,10 +9,10 @@ from PIL import Image
 
 from training.augmentation import augment
 from training.data import batches, training_batches
-from training.images import Split
 from training.pixels import read_pixels, resize, shown
 from training.scaling import EIGHT_BITS, Scaling
 from training.settings import AugmentationConfig, Config
+from training.split import Split
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.images import IGNORED, Splits, class_shares, read_split, read_splits
+from training.class_masks import IGNORED
+from training.images import read_split, read_splits
 from training.mask_options import class_names, mask_options
 from training.masks import read_mask
+from training.split import Splits, class_shares
 from training.synthetic import synthetic_splits
 
 NUMBERS = np.array([[0, 1, 2, 2], [0, 0, 1, 255]], np.uint8)

@@ -9,9 +9,10 @@ from PIL import Image
 
 from models import BU_Net, Nano_U
 from monitoring.records.reading import read_run
+from training.class_masks import IGNORED
 from training.class_scores import confusion, evaluate_classes
 from training.data import scale
-from training.images import IGNORED, read_splits
+from training.images import read_splits
 from training.litert import run as run_int8
 from training.outputs import Outputs, outputs_of
 from training.palette import COLOURS, class_colours

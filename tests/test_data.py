@@ -174,7 +174,7 @@ def test_augmentation_repeats_by_seed_and_differs_between_epochs_and_images(spli
 
 def marked(splits):
     """Images that show their own mask: white where foreground is, else black."""
-    from training.images import Split
+    from training.split import Split
 
     white = np.repeat(splits.train.masks * np.uint8(255), 3, axis=-1)
     return Split(white, splits.train.masks, splits.train.names)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.images import IGNORED, read_images, read_split
+from training.class_masks import IGNORED
+from training.images import read_images, read_split
 
 SIZE = (24, 32)
 EXAMPLES = int(os.environ.get("PROBE_ZOO_EXAMPLES", "200"))

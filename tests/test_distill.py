@@ -11,9 +11,9 @@ from train import train
 from training.config import read_config
 from training.data import batches, scale, training_batches
 from training.distill import Answers, DistillationLoss, read_teacher
-from training.images import Split
 from training.run import prepare
 from training.settings import AugmentationConfig
+from training.split import Split
 from training.synthetic import synthetic_splits
 
 SMALL = "model: {name: nano_u, filters: [2, 4], bottleneck: 4}\n"

@@ -14,6 +14,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from training.class_masks import IGNORED
 from training.data import scale
 from training.evaluate import (
     evaluate,
@@ -23,8 +24,7 @@ from training.evaluate import (
     sweep,
     write_evaluation,
 )
-from training.images import IGNORED, Split
-from training.prediction_pictures import draw_predictions
+from training.prediction_pictures import draw_predictions, spread_over
 from training.synthetic import synthetic_splits
 
 
@@ -67,7 +67,7 @@ def test_what_is_ignored_is_not_scored(rng):
 def test_what_is_ignored_is_grey_in_the_picture(tmp_path):
     image = np.zeros((1, 2, 3, 3), np.uint8)
     mask = np.array([[[[1], [0], [IGNORED]]] * 2], np.uint8)
-    draw_predictions(tmp_path / "p.png", Split(image, mask, ("a",)), np.ones_like(mask, bool), 1)
+    draw_predictions(tmp_path / "p.png", image, mask, np.ones_like(mask, bool))
     drawn = np.asarray(Image.open(tmp_path / "p.png"))[17:, 13:22:3, 0]
     assert drawn[0].tolist() == [255, 0, 127]
     errors = np.asarray(Image.open(tmp_path / "p.png"))[17, 39:48:3]
@@ -117,7 +117,9 @@ def test_predict_thresholds_logits_in_the_order_of_the_images(split):
 
 def test_picture_shows_inputs_masks_predictions_and_errors(split, tmp_path):
     predicted = np.roll(split.masks, 5, axis=2)
-    draw_predictions(tmp_path / "predictions.png", split, predicted, count=3)
+    drawn = spread_over(len(split), 3)
+    images, masks = split.images[drawn], split.masks[drawn]
+    draw_predictions(tmp_path / "predictions.png", images, masks, predicted[drawn])
     picture = np.asarray(Image.open(tmp_path / "predictions.png"))
     assert picture.shape == (16 + 3 * (180 + 4), 4 * 240 + 3 * 4, 3)
     first = picture[16 : 16 + 180]

@@ -10,10 +10,11 @@ from PIL import Image
 
 from models import Nano_U
 from train import train
+from training.class_masks import IGNORED
 from training.compilation import METRIC, compile_for_masks
 from training.data import batches, training_batches
 from training.distill import DistillationLoss, MaskIoU
-from training.images import IGNORED, read_split
+from training.images import read_split
 from training.settings import AugmentationConfig
 from training.synthetic import synthetic_splits
 

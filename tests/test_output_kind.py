@@ -10,10 +10,10 @@ from PIL import Image
 from models import Nano_U, quantization_aware
 from training.data import scale
 from training.evaluate import logits, sweep
-from training.images import Split
 from training.output_kind import last_activation, output_kind, to_logits
 from training.outputs import Outputs
 from training.run_ladder import mean_iou
+from training.split import Split
 
 OWN = keras.saving.register_keras_serializable("test_output_kind")
 

@@ -20,11 +20,11 @@ from models import Nano_U, narrow
 from models.cost import model_cost
 from monitoring import InputMoments
 from training.data import draw_pairs, scale
-from training.images import Split, Splits
 from training.narrow_settings import narrow_config
 from training.narrowing import IMAGES, scores
 from training.outputs import FOREGROUND
 from training.parents import load_parent
+from training.split import Split, Splits
 from training.splits import read_config_splits
 
 CHECKED = 16  # validation images whose logits are compared

@@ -7,12 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from training.images import IGNORED, Split, Splits
+from training.class_masks import IGNORED
 from training.mask_agreement import check_classes_present
 from training.mask_options import MaskOptions
 from training.pairs import SPLITS
 from training.pixels import MOST_CHANNELS
 from training.scaling import Scaling
+from training.split import Split, Splits
 
 
 def given_images(data: Any) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -60,8 +61,9 @@ def splits_of(
             images = images.astype(np.float32)
         labels = _labels(masks, options, name)
         names = tuple(f"{name}_{number}" for number in range(len(images)))
-        check_classes_present(labels, f"data of {name}", options.classes)
-        splits.append(Split(images, labels, names, scaling))
+        split = Split(images, labels, names, scaling)
+        check_classes_present(split.counts, f"data of {name}", options.classes)
+        splits.append(split)
     return Splits(*splits)
 
 

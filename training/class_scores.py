@@ -51,7 +51,11 @@ def evaluate_classes(
         >>> scores.iou, scores.accuracy
         ({'a': 1.0, 'b': 0.5, 'c': 0.5}, 0.75)
     """
-    counts = confusion(predicted, masks, len(classes))
+    return class_evaluation(confusion(predicted, masks, len(classes)), classes, len(masks))
+
+
+def class_evaluation(counts: np.ndarray, classes: Sequence[str], images: int) -> ClassEvaluation:
+    """Returns the scores of a confusion matrix, of so many images."""
     hits, rows, columns = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     union = rows + columns - hits
     iou, f1 = _ratios(hits, union), _ratios(2 * hits, rows + columns)
@@ -67,7 +71,7 @@ def evaluate_classes(
         precision=named(_ratios(hits, columns)),
         recall=named(_ratios(hits, rows)),
         confusion=counts.tolist(),
-        images=len(masks),
+        images=images,
     )
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from training.images import IGNORED, Split
+from training.class_masks import IGNORED
 from training.scaling import EIGHT_BITS
 from training.settings import AugmentationConfig
+from training.split import Split
 
 
 def scale(images):
@@ -47,12 +48,12 @@ def batches(split: Split, batch_size: int, answers: Callable | None = None):
     """
     import tensorflow as tf
 
-    images, masks = tf.constant(split.images), tf.constant(split.masks)
-    weighted = (split.masks == IGNORED).any()
+    rows, weighted = _rows(split), not split.is_all_scored
 
     def gather(index):
-        pictures = _scaled(split.scaling.levels(tf.cast(tf.gather(images, index), tf.float32)))
-        labels = tf.cast(tf.gather(masks, index), tf.float32)
+        images, masks = rows(index)
+        pictures = _scaled(split.scaling.levels(tf.cast(images, tf.float32)))
+        labels = tf.cast(masks, tf.float32)
         return pictures, *_targets(pictures, labels, index, answers, weighted=weighted)
 
     dataset = tf.data.Dataset.range(len(split)).batch(batch_size)
@@ -92,8 +93,7 @@ def training_batches(
 
     from training.augmentation import augment
 
-    images, masks = tf.constant(split.images), tf.constant(split.masks)
-    weighted = (split.masks == IGNORED).any()
+    rows, weighted = _rows(split), not split.is_all_scored
 
     def epoch_batches(epoch):
         order = tf.random.experimental.stateless_shuffle(
@@ -104,13 +104,39 @@ def training_batches(
 
     def load(number, index):
         draw = tf.stack([tf.cast(seed, tf.int64), number])
-        batch = tf.gather(images, index), tf.gather(masks, index)
-        pictures, labels = augment(*batch, draw, augmentation=augmentation, scaling=split.scaling)
+        images, masks = rows(index)
+        pictures, labels = augment(
+            images, masks, draw, augmentation=augmentation, scaling=split.scaling
+        )
         pictures = _scaled(pictures)
         return pictures, *_targets(pictures, labels, index, answers, weighted=weighted)
 
     order = tf.data.Dataset.range(first, epochs).flat_map(epoch_batches)
     return order.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _rows(split: Split) -> Callable:
+    """Returns a function from positions in a split to images and masks, as tensors."""
+    import tensorflow as tf
+
+    if isinstance(split.images, np.ndarray):
+        images, masks = tf.constant(split.images), tf.constant(split.masks)
+        return lambda index: (tf.gather(images, index), tf.gather(masks, index))
+    arrays = (split.images, split.masks)
+
+    def read(index):
+        found = tf.numpy_function(
+            lambda numbers: [array[numbers] for array in arrays],
+            [index],
+            [array.dtype for array in arrays],
+            stateful=False,
+        )
+        return tuple(
+            tf.ensure_shape(tensor, (None, *array.shape[1:]))
+            for tensor, array in zip(found, arrays, strict=True)
+        )
+
+    return read
 
 
 def _targets(pictures, labels, index, answers: Callable | None, *, weighted: bool) -> tuple:

@@ -8,10 +8,10 @@ from keras import ops
 
 from monitoring.records.run_files import MODEL, expanded
 from training.data import batches
-from training.images import Split
 from training.model_files import load_model, without_structure
 from training.output_kind import LOGITS, PROBABILITIES
 from training.outputs import FOREGROUND, Outputs, outputs_of
+from training.split import Split
 
 
 @keras.saving.register_keras_serializable("probe_zoo")

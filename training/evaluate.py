@@ -13,9 +13,10 @@ from monitoring.analysis.single_output import single_output
 from monitoring.records.files import whole_file
 from training.class_scores import ClassEvaluation, class_image_ious, evaluate_classes
 from training.data import batches
-from training.images import Split
 from training.outputs import FOREGROUND, Outputs
+from training.split import Split
 
+SWEPT = ("miou", "f1", "precision", "recall")
 THRESHOLDS = tuple(round(0.05 * n, 2) for n in range(1, 20))  # on the probability
 
 
@@ -109,9 +110,19 @@ def evaluate(
 
 def evaluate_foreground(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
     """Scores predictions of foreground against masks of the same shape."""
+    return foreground_evaluation(foreground_counts(predicted, masks), len(masks))
+
+
+def foreground_counts(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Counts pixels: true foreground, missed, falsely predicted, and true background, (4,)."""
     predicted, wanted, other = counted(predicted, masks)
-    true, missed = int((predicted & wanted).sum()), int((~predicted & wanted).sum())
-    false, background = int((predicted & other).sum()), int((~predicted & other).sum())
+    parts = (predicted & wanted, ~predicted & wanted, predicted & other, ~predicted & other)
+    return np.array([int(part.sum()) for part in parts])
+
+
+def foreground_evaluation(counts: np.ndarray, images: int) -> Evaluation:
+    """Returns the scores of counts that `foreground_counts` returns, of so many images."""
+    true, missed, false, background = counts.tolist()
     foreground_iou = _ratio(true, true + false + missed)
     return Evaluation(
         miou=(foreground_iou + _ratio(background, background + false + missed)) / 2,
@@ -121,7 +132,7 @@ def evaluate_foreground(predicted: np.ndarray, masks: np.ndarray) -> Evaluation:
         f2=_f_score(2, true, false, missed),
         precision=_ratio(true, true + false),
         recall=_ratio(true, true + missed),
-        images=len(masks),
+        images=images,
     )
 
 
@@ -144,7 +155,7 @@ def sweep(
     rows = []
     for threshold in THRESHOLDS:
         scored = evaluate_foreground(scores >= np.log(threshold / (1 - threshold)), masks)
-        row = {name: getattr(scored, name) for name in ("miou", "f1", "precision", "recall")}
+        row = {name: getattr(scored, name) for name in SWEPT}
         rows.append({"threshold": threshold, **row})
     return rows
 

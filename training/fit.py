@@ -15,9 +15,9 @@ from training.compilation import compile_for_masks
 from training.data import batches, training_batches
 from training.distill import Answers
 from training.history import HistoryLog, keep_epochs
-from training.images import class_shares
 from training.results import Durations, write_results
 from training.run import Run, write_missing_settings
+from training.split import class_shares
 
 
 def fit(run: Run, *, verbose: int = 1) -> tuple[keras.Model, keras.callbacks.History]:

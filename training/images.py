@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from training.disk_array import DiskArray, MemoryArray
 from training.mask_agreement import MaskAgreement, check_classes_present
 from training.mask_options import Colour, MaskOptions, mask_options
-from training.masks import IGNORED, read_mask
+from training.masks import read_mask
 from training.pairs import (
     SPLITS,
     SUFFIXES,
@@ -24,65 +25,7 @@ from training.pairs import (
 )
 from training.pixels import read_pixels, resize
 from training.scaling import EIGHT_BITS, Scaling
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split, decoded.
-
-    Attributes:
-        images: (images, height, width, channels), uint8, or float32 of files with more than 8 bits.
-        masks: (images, height, width, 1), uint8: 1 is foreground, 0 background, or the number of
-            one of several classes; IGNORED is neither learned nor scored.
-        names: The files' stems, in the order of the images.
-        scaling: How their values become a network's input.
-    """
-
-    images: np.ndarray
-    masks: np.ndarray
-    names: tuple[str, ...]
-    scaling: Scaling = EIGHT_BITS
-
-    @property
-    def inputs(self) -> np.ndarray:
-        """All images as a network takes them, (images, height, width, channels), float32."""
-        return self.scaling(self.images)
-
-    def __len__(self) -> int:
-        """Returns the number of images."""
-        return len(self.images)
-
-    @property
-    def foreground(self) -> float:
-        """Fraction of the scored pixels that are foreground, 0..1."""
-        return float((self.masks == 1).sum() / max((self.masks != IGNORED).sum(), 1))
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Training, validation and test images."""
-
-    train: Split
-    val: Split
-    test: Split
-
-
-def class_shares(splits: Splits, classes: Sequence[str] = ()) -> str:
-    """Says how much of each split's scored pixels each class has.
-
-    Args:
-        splits: The splits.
-        classes: Names of several classes. Defaults to none: foreground and background.
-    """
-    if not classes:
-        shares = (f"{name} {100 * getattr(splits, name).foreground:.1f} %" for name in SPLITS)
-        return f"Foreground: {', '.join(shares)} of the pixels"
-    lines = []
-    for name in SPLITS:
-        counts = np.bincount(getattr(splits, name).masks.ravel(), minlength=256)[: len(classes)]
-        parts = zip(classes, 100 * counts / max(counts.sum(), 1), strict=True)
-        lines.append(f"{name}: " + ", ".join(f"{each} {share:.1f} %" for each, share in parts))
-    return "Pixels of each class, " + "; ".join(lines)
+from training.split import PART, Split, Splits
 
 
 def read_splits(
@@ -135,11 +78,13 @@ class ImageOptions:
         size: Height and width to resize to, in pixels.
         channels: 1: grey; 3: RGB; 4: RGBA; others are those of a TIFF or .npy.
         scaling: How their values become a network's input.
+        on_disk: Whether they are kept on disk once they are decoded. Defaults to False: in memory.
     """
 
     size: tuple[int, int]
     channels: int = 3
     scaling: Scaling = EIGHT_BITS
+    on_disk: bool = False
 
 
 def read_pairs(pairs: Pairs, options: ImageOptions, mask_options: MaskOptions) -> Splits:
@@ -165,7 +110,7 @@ def read_images(folder: Path, size: tuple[int, int], channels: int = 3) -> np.nd
     if not files:
         raise ValueError(f"{folder} holds no image (expected {', '.join(SUFFIXES)})")
     options = ImageOptions(size, channels)
-    return _stacked(list(_each(partial(_read_image, options=options), list(files.values()))))
+    return np.stack(list(_each(partial(_read_image, options=options), list(files.values()))))
 
 
 def read_split(folder: Path, size: tuple[int, int], **options: Any) -> Split:
@@ -190,21 +135,28 @@ def _read_split(
     """
     read = partial(_read_pair, options=options, mask_options=mask_options)
     names, images, masks = zip(*pairs, strict=True)
-    pictures, labels = [], []
-    for path, (picture, mask) in zip(masks, _each(read, images, masks), strict=True):
-        pictures.append(picture)
-        labels.append(mask.labels[..., None])
+    dtype = read_pixels(images[0], options.channels).dtype
+    shape = (len(pairs), *options.size)
+    array = DiskArray if options.on_disk else MemoryArray
+    pictures, labels = array((*shape, options.channels), dtype), array((*shape, 1), np.dtype("u1"))
+    for image, path, (picture, mask) in zip(images, masks, _each(read, images, masks), strict=True):
+        if picture.dtype != dtype:
+            raise ValueError(
+                f"{image} has {_depth(picture.dtype)} bits, {images[0]} {_depth(dtype)}: convert "
+                "one of them"
+            )
         agreement.check(path, mask)
-    split = Split(_stacked(pictures), np.stack(labels), names, options.scaling)
-    check_classes_present(split.masks, str(masks[0].parent), mask_options.classes)
-    if split.images.dtype != np.uint8 and options.scaling.mean is None:
-        raise ValueError(_scaling_advice(split.images, str(images[0].parent)))
+        pictures.add(picture)
+        labels.add(mask.labels[..., None])
+    split = Split(pictures.rows, labels.rows, names, options.scaling)
+    check_classes_present(split.counts, str(masks[0].parent), mask_options.classes)
+    if dtype != np.uint8 and options.scaling.mean is None:
+        raise ValueError(_scaling_advice(split.images[:PART], str(images[0].parent)))
     return split
 
 
-def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns images in one array; uint8 beside float32 becomes float32."""
-    return np.stack(pictures)
+def _depth(dtype: np.dtype) -> str:
+    return "8" if dtype == np.uint8 else "more than 8"
 
 
 def _scaling_advice(images: np.ndarray, place: str) -> str:

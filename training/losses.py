@@ -7,7 +7,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from training.class_masks import IGNORED
 from training.loss_names import BALANCED, CROSS_ENTROPY
 from training.outputs import FOREGROUND, Outputs
 
@@ -17,7 +16,7 @@ MISSED, FALSE = 0.7, 0.3  # weights of the Tversky loss, as in its paper
 
 def class_weights(
     wanted: str | Sequence[float] | Mapping[str, float] | None,
-    masks: np.ndarray,
+    counts: np.ndarray,
     classes: Sequence[str] = (),
 ) -> tuple[float, ...] | None:
     """Returns a weight for each class, scaled so that the mean over all scored pixels is 1.
@@ -25,21 +24,20 @@ def class_weights(
     Args:
         wanted: "balanced": the inverse of a class's share of the pixels; or weights, of which only
             the ratios matter, in the order of the classes or by their names. None: no weights.
-        masks: Labels of the training images.
+        counts: Number of pixels of each class in the training images.
         classes: Names of several classes. Defaults to none: background and foreground.
 
     Raises:
         ValueError: There is not a weight for each class, or a class has no pixels to weigh.
 
     Example:
-        >>> class_weights("balanced", np.array([0, 0, 0, 1]))
+        >>> class_weights("balanced", np.array([3, 1]))
         (0.6666666666666666, 2.0)
     """
     if wanted is None:
         return None
     names = tuple(classes) or ("background", "foreground")
-    shares = np.bincount(masks[masks != IGNORED].ravel(), minlength=len(names))
-    shares = shares / max(shares.sum(), 1)
+    shares = counts[: len(names)] / max(counts[: len(names)].sum(), 1)
     if wanted == BALANCED:
         absent = [name for name, share in zip(names, shares, strict=True) if not share]
         if absent:

@@ -39,11 +39,11 @@ class MaskAgreement:
                 )
 
 
-def check_classes_present(masks: np.ndarray, place: str, classes: Sequence[str]) -> None:
+def check_classes_present(counts: np.ndarray, place: str, classes: Sequence[str]) -> None:
     """Refuses a split from which nothing can be learned or told.
 
     Args:
-        masks: Its labels.
+        counts: Number of pixels of each label, (256,).
         place: Where its masks come from.
         classes: Names of several classes; none: foreground and background.
 
@@ -51,7 +51,7 @@ def check_classes_present(masks: np.ndarray, place: str, classes: Sequence[str])
         ValueError: All scored pixels are of one class.
     """
     names = classes or ("background", "foreground")
-    present = [name for label, name in enumerate(names) if label in masks]
+    present = [name for label, name in enumerate(names) if counts[label]]
     if len(present) < 2:
         only = present[0] if present else "ignored"
         key = "of each class as data.colours" if classes else "of the foreground as data.foreground"

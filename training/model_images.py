@@ -9,8 +9,9 @@ import numpy as np
 
 from monitoring.analysis.single_output import single_output
 from training.data import scale
-from training.images import Split, read_images, read_split
+from training.images import read_images, read_split
 from training.mask_options import MaskOptions
+from training.split import Split
 
 MODES = {1: "L", 3: "RGB"}  # Pillow's, by channels
 BOLD_ENDS = "\x1b[0m"  # in Keras' messages
@@ -148,8 +149,8 @@ def read_model_images(
     folder, size, channels = data / name, shape[:2], shape[2]
     if (folder / "mask").is_dir():
         split = read_split(folder, size, **vars(options))
-        split = replace(split, images=convert_images(split.images, channels))
-        return split.images, split
+        converted = convert_images(np.asarray(split.images), channels)
+        return converted, replace(split, images=converted)
     for place in (folder / "img", folder, data):
         if place.is_dir():
             return convert_images(read_images(place, size), channels), None

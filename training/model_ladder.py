@@ -9,11 +9,11 @@ import numpy as np
 from monitoring import InputMoments
 from monitoring.analysis.ladder import Ladder
 from monitoring.analysis.single_output import single_output
-from training.images import Split
 from training.ladder import Measured, cut_ladder
 from training.narrowing import BATCH
 from training.outputs import Outputs
 from training.run_ladder import channels_at, mean_iou
+from training.split import Split
 
 
 def model_ladder(

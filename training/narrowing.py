@@ -21,14 +21,15 @@ from monitoring.records.reading import read_checked
 from monitoring.records.run_files import ADVICE, NARROWED, NARROWING
 from training.arena_budget import fitted
 from training.data import draw_pairs
-from training.evaluate import evaluate, write_values
-from training.images import Split, Splits
+from training.evaluate import write_values
 from training.model_files import load_model
 from training.network import Network, zoo_settings
 from training.outputs import Outputs
 from training.parents import load_parent
 from training.rounds import ROUND_SCORES, by_round, joined_groups, round_folder, round_values
 from training.settings import Config
+from training.split import Split, Splits
+from training.split_scores import score
 
 IMAGES = 256  # of the training split, on which the parent is measured
 BATCH = 16  # images at a time
@@ -73,14 +74,15 @@ def narrowed_model(
 
 def scores(model: keras.Model, split: Split, outputs: Outputs) -> dict[str, Any]:
     """Returns a network's scores on a split by name; it is run eagerly, for a single pass."""
-    parts = [
-        ops.convert_to_numpy(
-            model(split.scaling(split.images[start : start + BATCH]), training=False)
-        )
-        for start in range(0, len(split), BATCH)
-    ]
-    predicted = outputs.labels(np.concatenate(parts))
-    return asdict(evaluate(predicted, split.masks, outputs.classes))
+
+    def predict(part: Split) -> np.ndarray:
+        parts = [
+            ops.convert_to_numpy(model(part[start : start + BATCH].inputs, training=False))
+            for start in range(0, len(part), BATCH)
+        ]
+        return np.concatenate(parts)
+
+    return asdict(score(split, outputs, predict)[0].evaluation)
 
 
 def final_values(

@@ -9,7 +9,6 @@ from monitoring.records.files import DamagedFileError
 from monitoring.records.run_files import INT8_REFUSED, PIPELINE_SETTINGS
 from training.config import read_config, validate
 from training.fit import fit
-from training.images import Splits
 from training.network import build
 from training.pipeline_report import write_pipeline_report
 from training.pipeline_steps import TEACHER, checked_steps, with_teacher
@@ -18,6 +17,7 @@ from training.run import Run
 from training.run_folder import has_finished, write_missing_cost
 from training.settings import Config
 from training.settings_folder import claim_settings
+from training.split import Splits
 from training.splits import read_config_splits
 
 

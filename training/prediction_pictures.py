@@ -10,7 +10,6 @@ from monitoring.records.files import whole_file
 from monitoring.records.run_files import CONFUSION, CONFUSION_PICTURE
 from training.class_masks import IGNORED
 from training.evaluate import counted
-from training.images import Split
 from training.palette import coloured, confusion_picture, legend
 from training.pixels import shown
 
@@ -21,10 +20,24 @@ HEADING = 16  # pixels
 FALSE = (255, 70, 60)  # predicted, and wrong
 
 
+def spread_over(length: int, count: int) -> np.ndarray:
+    """Returns `count` numbers evenly spread over a length, all if it has no more.
+
+    Example:
+        >>> spread_over(9, 3).tolist()
+        [0, 4, 8]
+    """
+    return np.linspace(0, length - 1, min(count, length)).round().astype(int)
+
+
 def draw_predictions(
-    path: Path, split: Split, predicted: np.ndarray, count: int, classes: Sequence[str] = ()
+    path: Path,
+    images: np.ndarray,
+    masks: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str] = (),
 ) -> None:
-    """Draws `count` images, evenly spread over the split, one row per image, as PNG.
+    """Draws images and what is predicted for them, one row per image, as PNG.
 
     Classes have the colours of the legend below. In the last column, missed foreground is blue and
     falsely predicted foreground red; of several classes, every wrong pixel is red. Ignored pixels
@@ -32,19 +45,18 @@ def draw_predictions(
 
     Args:
         path: The file.
-        split: Images and masks.
-        predicted: The class of each pixel, (images, height, width, 1).
-        count: Most images to draw.
+        images: (images, height, width, channels), as a split has them.
+        masks: Their masks, (images, height, width, 1).
+        predicted: The class of each pixel, likewise.
         classes: Names of several classes. Defaults to none: foreground and background.
     """
     from PIL import Image, ImageDraw
 
-    indices = np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)
     panels = [
-        _class_panels(shown(split.images[i]), split.masks[i], predicted[i], len(classes))
+        _class_panels(shown(image), mask, labels, len(classes))
         if classes
-        else _panels(shown(split.images[i]), split.masks[i], predicted[i])
-        for i in indices
+        else _panels(shown(image), mask, labels)
+        for image, mask, labels in zip(images, masks, predicted, strict=True)
     ]
     rows = [_row(each) for each in panels]
     height, width = rows[0].shape[:2]

@@ -6,11 +6,11 @@ from pathlib import Path
 from models.cost import model_cost
 from monitoring import NASMonitorCallback
 from monitoring.records.run_files import NARROWED, run_file_in
-from training.images import Splits
 from training.rounds import earlier_rounds, round_folder
 from training.run import Run, check, prepare
 from training.run_folder import claim, has_finished, not_writable, write_missing_config
 from training.settings import Config
+from training.split import Splits
 
 
 def prepared_runs(

@@ -1,13 +1,11 @@
 """What a trained run writes: the model, its scores, its INT8 file, advice and a report."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
 
-import numpy as np
-
 from models import probe_names
 from models.cost import model_cost
+from monitoring.analysis.single_output import single_output
 from monitoring.loggers.measurements import write_measurements
 from monitoring.records.files import whole_file
 from monitoring.records.measurement import Measurement, summarise
@@ -25,23 +23,21 @@ from monitoring.report.advise import advise
 from monitoring.report.run_page import write_report
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
+from training.class_masks import IGNORED
 from training.class_scores import ClassEvaluation
-from training.data import draw_images
+from training.data import batches, draw_images
 from training.evaluate import (
     Evaluation,
-    evaluate,
-    image_ious,
-    logits,
     score_line,
     spread,
-    sweep,
     write_evaluation,
 )
 from training.export import export, summary
-from training.images import IGNORED
 from training.narrowing import final_values
-from training.prediction_pictures import draw_predictions, write_confusion
+from training.prediction_pictures import draw_predictions, spread_over, write_confusion
 from training.run import Run
+from training.split import Split
+from training.split_scores import score
 from training.stages import stages_of
 
 
@@ -95,10 +91,19 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
     """Scores the model on the test split; writes predictions.png and evaluation.json."""
     test, config = run.splits.test, run.config
     classes = run.outputs.classes
-    scores = logits(run.model, test, config.training.batch_size, outputs=run.outputs)
-    predicted = run.outputs.as_logits.labels(scores)
-    evaluation = evaluate(predicted, test.masks, classes)
-    draw_predictions(run.folder / PREDICTIONS, test, predicted, config.output.predictions, classes)
+    batch = config.training.batch_size
+    drawn = spread_over(len(test), config.output.predictions)
+    scores, predicted = score(
+        test,
+        run.outputs,
+        lambda part: single_output(run.model, run.model.predict(batches(part, batch), verbose=0)),
+        batch=batch,
+        keep=drawn,
+    )
+    evaluation = scores.evaluation
+    draw_predictions(
+        run.folder / PREDICTIONS, test.images[drawn], test.masks[drawn], predicted, classes
+    )
     if isinstance(evaluation, ClassEvaluation):
         write_confusion(run.folder, evaluation.confusion, classes)
     write_evaluation(
@@ -110,26 +115,19 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
         training_seconds=durations.training,
         monitoring_seconds=durations.monitoring,
         monitoring_seconds_estimated=durations.estimated,
-        per_image_iou=spread(image_ious(predicted, test.masks, classes)),
-        sweep=sweep(scores, test.masks, classes),
-        **_one_class(predicted, test.masks, classes),
-        **_ignored(test.masks),
+        per_image_iou=spread(scores.image_ious),
+        sweep=scores.sweep,
+        **({} if scores.only_class is None else {"all_predicted": scores.only_class}),
+        **_ignored(test),
         **_cut(run, evaluation),
     )
     if verbose:
         print(score_line(evaluation))
 
 
-def _one_class(predicted: np.ndarray, masks: np.ndarray, classes: Sequence[str]) -> dict[str, str]:
-    """Returns the class that is predicted everywhere, if there is one."""
-    labels = np.unique(predicted[masks != IGNORED])
-    names = classes or ("background", "foreground")
-    return {"all_predicted": names[int(labels[0])]} if len(labels) == 1 else {}
-
-
-def _ignored(masks: np.ndarray) -> dict[str, float]:
+def _ignored(split: Split) -> dict[str, float]:
     """Returns the fraction of pixels that are not scored, if there are any."""
-    fraction = float((masks == IGNORED).mean())
+    fraction = float(split.counts[IGNORED] / split.counts.sum())
     return {"ignored_share": fraction} if fraction else {}
 
 

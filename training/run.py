@@ -11,7 +11,6 @@ from monitoring.records.run_files import INT8_REFUSED, mark_folder
 from training.compilation import compile_model
 from training.data import draw_images
 from training.distill import read_teacher
-from training.images import Splits
 from training.losses import class_weights
 from training.narrowing import narrowed_model
 from training.network import Network, checked_network
@@ -24,6 +23,7 @@ from training.run_folder import (
     write_missing_cost,
 )
 from training.settings import Config
+from training.split import Splits
 from training.splits import read_config_splits
 
 
@@ -183,7 +183,7 @@ def _model(
 def _class_weights(config: Config, splits: Splits) -> tuple[float, ...] | None:
     """Returns a weight for each class, None for none; raises a ValueError if they do not fit."""
     classes = config.data.masks.classes
-    return class_weights(config.training.class_weights, splits.train.masks, classes)
+    return class_weights(config.training.class_weights, splits.train.counts, classes)
 
 
 def _steps(config: Config, splits: Splits) -> int:

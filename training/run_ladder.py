@@ -13,11 +13,11 @@ from monitoring.records.run_files import CONFIG, MODEL, expanded
 from monitoring.taps.watched import Watched
 from training.config import validate
 from training.data import draw_pairs
-from training.images import Split
 from training.ladder import Measured, cut_ladder
 from training.narrowing import IMAGES, scores
 from training.outputs import Outputs
 from training.parents import load_parent, parent_outputs
+from training.split import Split
 from training.splits import read_config_splits
 
 

@@ -21,6 +21,7 @@ from training.sections import (
 )
 from training.setting_types import (
     AbsolutePath,
+    Bytes,
     Classes,
     ClassValues,
     ClassWeights,
@@ -108,7 +109,9 @@ class DataConfig(Section):
     one for all; (value - mean) / scale is a network's input; if None, 0..255 becomes -1..1.
     `classes`: how many there
     are, or their names; if None or 1, foreground and background. `colours`, `foreground`, `ignore`
-    and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`.
+    and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`. `memory`:
+    bytes of decoded images and masks above which they are kept on disk, in the folder for temporary
+    files.
     """
 
     root: AbsolutePath | None = None
@@ -125,6 +128,7 @@ class DataConfig(Section):
     foreground: MaskValues | None = None
     ignore: MaskValues | None = None
     alpha: Literal["mask", "ignore"] | None = None
+    memory: Bytes = 2 * 2**30
     augmentation: AugmentationConfig = AugmentationConfig()
 
     @model_validator(mode="before")

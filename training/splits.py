@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from training.images import ImageOptions, Splits, read_pairs
+from training.images import ImageOptions, read_pairs
 from training.pairs import Pairs, check_splits, find_pairs, layout_of
 from training.settings import Config, DataConfig
+from training.split import Splits
 from training.splitting import fold_pairs, split_pairs
 from training.synthetic import CLASSES, HEIGHT, WIDTH, synthetic_splits
 
@@ -27,8 +28,15 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
             "name a folder of images (--data)"
         )
     if root is not None:
-        options = ImageOptions(size, config.data.channels, config.data.scaling)
-        return read_pairs(config_pairs(config.data, Path(root)), options, config.data.masks)
+        data_section, pairs = config.data, config_pairs(config.data, Path(root))
+        count, channels = sum(map(len, pairs.values())), data_section.channels
+        options = ImageOptions(
+            size,
+            channels,
+            data_section.scaling,
+            on_disk=count * size[0] * size[1] * (channels + 1) > data_section.memory,
+        )
+        return read_pairs(pairs, options, data_section.masks)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "

@@ -6,7 +6,7 @@ and uniforms from a seeded generator are used.
 
 import numpy as np
 
-from training.images import Split, Splits
+from training.split import Split, Splits
 
 HEIGHT, WIDTH = 60, 80
 COUNTS = {"train": 400, "val": 100, "test": 100}

@@ -14,11 +14,11 @@ from training.arrays import digest, given_images, splits_of
 from training.config import read_config
 from training.fit import fit
 from training.history import without_epoch
-from training.images import Splits
 from training.model_files import load_model
 from training.prepared import prepared_runs
 from training.run_folder import read_resumed
 from training.settings import Config
+from training.split import Splits
 
 
 def train(

@@ -22,12 +22,11 @@ from monitoring.records.run_files import (
     run_file_in,
 )
 from training.data import draw_images
-from training.evaluate import evaluate, image_ious, spread, sweep, write_values
+from training.evaluate import spread, write_values
 from training.export.exported import Exported
 from training.export.firmware import c_header, quant_params
 from training.export.offline_plan import OVERLAP, PLAIN, overlapping, plain_use
 from training.export.vela import vela_report
-from training.images import Split, Splits
 from training.litert import (
     MICROCONTROLLER_OPERATORS,
     Quantisation,
@@ -39,6 +38,8 @@ from training.litert import (
     run,
 )
 from training.outputs import FOREGROUND, Outputs
+from training.split import PART, Split, Splits
+from training.split_scores import Scores
 
 FOR_MICROCONTROLLERS = ("nano_u",)
 CALIBRATION_IMAGES = 128
@@ -96,7 +97,8 @@ def export(
     if vela is not None:
         exported = replace(exported, vela=vela_report(content, vela))
     if arena_plan == OVERLAP and not exported.refused:
-        inputs = quantised(splits.test.inputs, exported.input)
+        parts = (splits.test[n : n + PART].inputs for n in range(0, len(splits.test), PART))
+        inputs = np.concatenate([quantised(part, exported.input) for part in parts])
         content, arena = overlapping(content, inputs, seed=seed)
         exported = replace(
             exported, arena=arena, arena_bytes=arena_bytes(content), file_bytes=len(content)
@@ -159,21 +161,27 @@ def check_file(
         tolerance: Points of mIoU that may be lost.
         outputs: What both put out. Defaults to logits of foreground.
     """
-    images = test.inputs
-    exact, rounded = model.predict(images, batch_size=16, verbose=0), run(content, images)
     interpreter = interpreter_of(content)
     incoming, outgoing = (
         Quantisation(float(details["quantization"][0]), int(details["quantization"][1]))
         for details in (interpreter.get_input_details()[0], interpreter.get_output_details()[0])
     )
     low, high = (outgoing.scale * (end - outgoing.zero_point) for end in (-128, 127))
-    difference = np.abs(np.clip(exact, low, high) - rounded)
-    labels = [outputs.labels(values) for values in (exact, rounded)]
-    float_scores, scores = (evaluate(each, test.masks, outputs.classes) for each in labels)
+    exact_scores, scores = Scores(outputs), Scores(outputs)
+    agreeing, near, pixels, values = 0, 0, 0, 0
+    for first in range(0, len(test), PART):
+        part = test[first : first + PART]
+        exact = model.predict(part.inputs, batch_size=16, verbose=0)
+        rounded, masks = run(content, part.inputs), np.asarray(part.masks)
+        same = exact_scores.add(exact, masks) == scores.add(rounded, masks)
+        close = np.abs(np.clip(exact, low, high) - rounded) <= outgoing.scale * (1 + 1e-6)
+        agreeing, near = agreeing + int(same.sum()), near + int(close.sum())
+        pixels, values = pixels + same.size, values + close.size
+    float_scores, int8_scores = exact_scores.evaluation, scores.evaluation
     used, cost = operators(content), model_cost(model)
     outside = sorted(used.keys() - MICROCONTROLLER_OPERATORS)
     arena = plain_use(content)
-    lost = 100 * (float_scores.miou - scores.miou)
+    lost = 100 * (float_scores.miou - int8_scores.miou)
     refused, note = "", ""
     if lost > tolerance:
         refused = f"it loses {lost:.2f} points of mIoU, more than {tolerance:g}"
@@ -198,11 +206,11 @@ def check_file(
         vela=None,
         input=incoming,
         output=outgoing,
-        images=len(images),
+        images=len(test),
         float_scores=float_scores,
-        int8_scores=scores,
-        per_image_iou=spread(image_ious(labels[1], test.masks, outputs.classes)),
-        sweep=sweep(np.asarray(outputs.logits(rounded)), test.masks, outputs.classes),
-        agreement=float((labels[0] == labels[1]).mean()),
-        within_a_step=float((difference <= outgoing.scale * (1 + 1e-6)).mean()),
+        int8_scores=int8_scores,
+        per_image_iou=spread(scores.image_ious),
+        sweep=scores.sweep,
+        agreement=agreeing / pixels,
+        within_a_step=near / values,
     )

@@ -20,7 +20,6 @@ from training.data import draw_pairs
 from training.evaluate import write_values
 from training.export.untrained import arena_sizes
 from training.fitting import Limits, built, widest
-from training.images import Splits
 from training.model_files import load_model
 from training.narrowing import IMAGES, scores
 from training.network import zoo_settings
@@ -28,6 +27,7 @@ from training.outputs import Outputs
 from training.search.locks import alone_in
 from training.search.proposals import SCRATCH, Proposal
 from training.settings import Config
+from training.split import Splits
 
 CANDIDATE = "candidate.json"
 

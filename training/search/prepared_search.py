@@ -16,12 +16,12 @@ from monitoring.records.files import read_values, whole_file
 from monitoring.records.run_files import claim_folder, claim_new_folder
 from training.config import read_config
 from training.fitting import Fitted, widest
-from training.images import Splits
 from training.network import check_model_name
 from training.parents import load_parent
 from training.run_folder import RUNS
 from training.search.candidates import shared_limits
 from training.settings import Config
+from training.split import Splits
 from training.splits import read_config_splits
 
 SETTINGS, STUDY = "search.yaml", "study.db"

@@ -9,10 +9,9 @@ from pathlib import Path
 from monitoring.records.run_files import MODEL
 from training.config import read_config
 from training.data import draw_images
-from training.evaluate import evaluate, write_values
+from training.evaluate import write_values
 from training.export.device_file import CALIBRATION_IMAGES
 from training.fit import fit
-from training.images import Splits
 from training.litert import convert, run
 from training.model_files import load_model
 from training.outputs import Outputs
@@ -21,6 +20,8 @@ from training.run_folder import has_finished
 from training.search.candidates import Candidate
 from training.search.locks import alone_in
 from training.settings import Config
+from training.split import Splits
+from training.split_scores import score as split_score
 
 SCORE = "score.json"
 FRACTIONS = ((0.25, 1), (0.5, 2), (1.0, 3))  # of the epochs, and seeds, of each rung
@@ -98,8 +99,8 @@ def trained_score(
             model = load_model(folder / MODEL)
             content = convert(model, draw_images(splits.train, CALIBRATION_IMAGES, seed))
             outputs = Outputs(classes=config.data.masks.classes)
-            predicted = outputs.labels(run(content, splits.val.inputs))
-            miou = evaluate(predicted, splits.val.masks, outputs.classes).miou
+            scores, _ = split_score(splits.val, outputs, lambda part: run(content, part.inputs))
+            miou = scores.evaluation.miou
             score = Score(epochs, seed, miou, len(content), time.monotonic() - began)
             write_values(folder / SCORE, asdict(score))
     return Score(**json.loads((folder / SCORE).read_text(encoding="utf-8")))
