@@ -44,11 +44,7 @@ def c_header(
     meaning = f"{outputs.kind}; foreground where real >= {outputs.border:g}"
     if outputs.classes:
         numbered = ", ".join(f"{n} {_ascii(name)}" for n, name in enumerate(outputs.classes))
-        taken = "images in -1..1, (1, height, width, 3)"
-    if scaling != EIGHT_BITS:
-        values = scaling.normalization(len(scaling.mean or ()))
-        taken = f"(pixel / 255 - mean) / std, mean {values['mean']}, std {values['std']}"
-    meaning = f"{outputs.kind}; the class is the channel with the highest value: {numbered}"
+        meaning = f"{outputs.kind}; the class is the channel with the highest value: {numbered}"
     return f"""\
 // LiteRT model, INT8, {len(content):,} bytes. real = scale * (int8 - zero_point).
 // Input: {taken}. Output: {meaning}.
