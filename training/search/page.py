@@ -142,6 +142,7 @@ def page(
             last_mean=_last_mean,
             configuration=configuration,
             arena=arena_section(json.loads(json.dumps(exported))),
+            file=exported["file"],
         )
     )
 
