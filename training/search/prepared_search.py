@@ -161,16 +161,17 @@ def _claim(config: Config, parent: Path | None) -> Path:
     else:
         folder = Path(config.output.folder)
         _check_own(folder)
-    with alone_in(folder):
-        mark_folder(folder)
-        if not (folder / SETTINGS).is_file():
-            with whole_file(folder / SETTINGS) as draft:
-                draft.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        elif read_values(folder / SETTINGS) != values:
-            raise ValueError(
-                f"Output folder {folder} holds a search with other settings ({SETTINGS}). "
-                "Choose another one, or repeat the same settings to go on with it."
-            )
+    if not (folder / SETTINGS).is_file():
+        with alone_in(folder):
+            mark_folder(folder)
+            if not (folder / SETTINGS).is_file():
+                with whole_file(folder / SETTINGS) as draft:
+                    draft.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    if read_values(folder / SETTINGS) != values:
+        raise ValueError(
+            f"Output folder {folder} holds a search with other settings ({SETTINGS}). Choose "
+            "another one, or repeat the same settings to go on with it."
+        )
     return folder
 
 
