@@ -6,9 +6,11 @@ import math
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -18,11 +20,12 @@ from statistics import fmean
 import numpy as np
 import pytest
 from conftest import draw_image_folder, trained_run
-from killing import ROOT, kill, start
+from killing import ROOT, kill, start, wait_until
 
 optuna = pytest.importorskip("optuna")
 
 from models.cost import model_cost  # noqa: E402
+from monitoring.records.run_files import MARKER  # noqa: E402
 from train import main  # noqa: E402
 from training.config import read_config  # noqa: E402
 from training.data import scale  # noqa: E402
@@ -33,6 +36,7 @@ from training.litert import run  # noqa: E402
 from training.model_files import load_model  # noqa: E402
 from training.search.candidates import Candidate, candidate_of  # noqa: E402
 from training.search.locks import NumberLocks  # noqa: E402
+from training.search.prepared_search import prepare_search  # noqa: E402
 from training.search.proposals import (  # noqa: E402
     FIRST,
     MULTIPLES,
@@ -42,10 +46,9 @@ from training.search.proposals import (  # noqa: E402
     suggested,
 )
 from training.search.results import Tried, finals  # noqa: E402
+from training.search.search import other_processes, train_parents  # noqa: E402
 from training.search.study import (  # noqa: E402
-    STEP,
     open_study,
-    trials_of,
     tried_networks,
 )
 from training.search.trainings import Score, rungs  # noqa: E402
@@ -215,29 +218,11 @@ def test_a_network_whose_trial_another_process_took_over_is_left_to_it():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "remote"])
-def test_many_processes_take_each_step_once(kind, tmp_path):
-    """Threads stand for processes on other machines, processes for those of one folder."""
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
-    open_study(storage, {}, is_shared=kind == "remote")
-    script = (
-        "import sys; sys.path[:0] = [{root!r}, {tests!r}]\n"
-        "from pathlib import Path\n"
-        "from test_search import NumberLocks, quality, run_trials, work, open_study\n"
-        "from training.search.processes import LocalProcesses, RemoteProcesses\n"
-        "study = open_study({storage!r}, {{}}, is_shared={kind!r} == 'remote')\n"
-        "locks = NumberLocks(Path({folder!r}))\n"
-        "own = LocalProcesses(locks) if {kind!r} == 'local' else RemoteProcesses()\n"
-        "run_trials(study, own, work(24, quality))\n"
-    ).format(
-        root=str(ROOT), tests=str(ROOT / "tests"), storage=storage, folder=str(tmp_path), kind=kind
-    )
-    processes = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(3)]
-    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
-    study = open_study(storage, {}, is_shared=False)
-    steps = [tuple(t.user_attrs[STEP].values()) for t in trials_of(study)]
-    assert len(set(steps)) == len(steps) == 24 + 6 + 3
-    networks = tried_networks(study)
-    assert [sum(n.rung >= rung for n in networks) for rung in range(3)] == [24, 6, 3]
+@pytest.mark.parametrize("kills", [0, 12])
+def test_many_processes_take_each_step_once_whoever_is_killed(kind, kills, tmp_path):
+    command = [sys.executable, ROOT / "tests" / "search_storm.py", tmp_path, kind, str(kills)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_a_number_is_held_by_one_process_and_free_when_it_dies(tmp_path):
@@ -436,11 +421,116 @@ def test_one_of_two_processes_is_killed_and_nothing_is_lost(kind, wide, tmp_path
     assert evaluate(logits >= 0, splits.val.masks).miou == pytest.approx(score["miou"])
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_leaves_the_others_working(wide, tmp_path):
+    """The search has two training images, and a parent that is a file."""
+    pytest.importorskip("tflite_micro")
+    config, folder, log = tmp_path / "small.yaml", tmp_path / "search", tmp_path / "log"
+    config.write_text(
+        "model: {input_size: [24, 32]}\ntraining: {batch_size: 4}\nsearch: {workers: 3}\n"
+    )
+    data = small_images(tmp_path / "images")
+    for kind in ("img", "mask"):
+        for path in sorted((data / "train" / kind).iterdir())[2:]:
+            path.unlink()
+    options = ["--search", "--config", config, "--data", data, "--output", folder]
+    options += ["--narrow", wide / "model.keras", "--macs", "300k", "--trials", "2"]
+    options += ["--epochs", "1", "--workers", "2", "--export-tolerance", "100"]
+    process = start(*options, log=log)
+
+    def children():
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    wait_until(lambda: children() and any(folder.glob("networks/*")), process, 300)
+    (worker,) = children()  # --workers overrides the file, and workers start none of their own
+    os.kill(int(worker), signal.SIGKILL)
+    assert process.wait(timeout=900) == 0
+    text = log.read_text()
+    assert "train.py: process 2 of 2 was killed by signal 9; the others did its work" in text
+    assert "Traceback" not in text and text.count("Chosen: network") == 1
+    found = json.loads((folder / "search.json").read_text())
+    assert [n["number"] for n in found["networks"]] == [0, 1]
+    assert sorted(n["rung"] for n in found["networks"]) == [0, 2]
+
+
+def test_how_other_processes_ended_is_told(capfd):
+    script = "import os; os._exit(int(os.environ['PROBE_ZOO_SEARCH_WORKER']) - 2)"
+    with other_processes([sys.executable, "-c", script], 2):
+        pass
+    told = "train.py: process 3 of 3 ended with exit code 1; the others did its work\n"
+    assert capfd.readouterr().err == told
+    with other_processes([sys.executable, "-c", script], 1):
+        pass
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_ends_the_other_processes(tmp_path):
+    script = f"import os, time; open({str(tmp_path)!r} + f'/{{os.getpid()}}', 'w'); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(OSError, match="full"), other_processes([sys.executable, "-c", script], 1):
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        raise OSError("the disk is full")
+    (number,) = (int(path.name) for path in tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    assert time.monotonic() - began < 30
+
+
+def prepared(data, folder, *, epochs=1, **narrow):
+    """A search of small images, before it begins."""
+    sections = {
+        "model": {"input_size": (24, 32)},
+        "data": {"root": str(data)},
+        "training": {"epochs": epochs},
+        "narrow": {"macs": 300_000, **narrow},
+        "output": {"folder": str(folder)},
+    }
+    return prepare_search(None, sections)[0]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A data folder with enough validation images."""
+    return small_images(tmp_path_factory.mktemp("data") / "several")
+
+
+def test_a_folder_of_another_search_is_refused(several, wide, tmp_path):
+    pytest.importorskip("tflite_micro")
+    folder, data = tmp_path / "search", tmp_path / "images"
+    shutil.copytree(several, data)
+    (folder).mkdir()
+    (folder / MARKER).touch()  # a search that was killed before its settings were there
+    prepared(data, folder)
+    prepared(data, folder)
+    for other in ({"epochs": 2}, {"parent": str(wide)}):
+        with pytest.raises(ValueError, match="holds a search with other settings"):
+            prepared(data, folder, **other)
+    image = data / "train" / "img" / "scene 0.png"
+    shutil.copy(image.with_name("scene 1.png"), image)
+    with pytest.raises(ValueError, match=r"study.db holds a search .* settings: images"):
+        prepared(data, folder)
+    with pytest.raises(ValueError, match="is not empty, and holds no search"):
+        prepared(data, data)
+
+
+def test_a_parent_that_the_user_has_given_is_never_trained(several, wide, tmp_path):
+    pytest.importorskip("tflite_micro")
+    given = tmp_path / "given"
+    given.mkdir()
+    shutil.copy(wide / "model.keras", given)  # a run that does not look finished
+    search = prepared(several, tmp_path / "search", parent=str(given))
+    train_parents(search, [])
+    assert [path.name for path in given.iterdir()] == ["model.keras"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "A search needs a limit: --arena, --macs or --parameters"),
         (["--arena", "4k"], "limits that the narrowest nano_u keeps to"),
+        (["--macs", "1000"], "Received: 1,000 multiply-adds, where it takes"),
+        (["--macs", "1M", "--storage", "nonsense"], "nonsense cannot be used: Could not parse"),
         (["--macs", "1M", "--model", "vgg"], "Unknown model 'vgg'"),
         (["--macs", "1M", "--trials", "0"], "search.trials"),
         (["--macs", "1M", "--narrow", "nowhere"], "does not exist"),

@@ -86,7 +86,7 @@ def run_search(search: Search, fitting: Sequence[Fitted], command: Sequence[str]
     alone = [*command, "--output", str(search.folder), "--workers", "1"]
     with (
         _processes(search) as processes,
-        _others(alone, config.search.workers - 1 if is_first else 0),
+        other_processes(alone, config.search.workers - 1 if is_first else 0),
     ):
         run_trials(search.study, processes, work)
 
@@ -102,8 +102,16 @@ def _processes(search: Search) -> Iterator[Processes]:
 
 
 @contextmanager
-def _others(command: Sequence[str], count: int) -> Iterator[None]:
-    """Starts processes beside this one, and waits for them; an error here ends them, too."""
+def other_processes(command: Sequence[str], count: int) -> Iterator[None]:
+    """Starts processes beside this one, and waits for them at the end.
+
+    An error in the block ends them. A process that fails is told in a line, since the others have
+    done its work.
+
+    Args:
+        command: Of one process.
+        count: How many are started.
+    """
     others = [
         subprocess.Popen(command, env=os.environ | {WORKER: str(number)})
         for number in range(2, count + 2)
@@ -114,6 +122,7 @@ def _others(command: Sequence[str], count: int) -> Iterator[None]:
     finally:
         for other in others:
             other.terminate()
+            other.wait()
     for number, code in enumerate(codes, start=2):
         if code:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"

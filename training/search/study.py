@@ -1,9 +1,10 @@
 """The study of a search: Optuna's storage, its trials, and how they are read."""
 
 import math
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
@@ -15,6 +16,7 @@ from training.search.steps import Step, Taken
 
 NAME = "probe-zoo"
 HEARTBEAT, GRACE = 15, 60  # seconds: how often a trial shows that it runs, and when it is lost
+PAUSES = (0.5, 1.5)  # seconds between attempts to open a storage
 STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 # Attributes of the study, and of its trials
 SETTINGS, STEP, PROPOSAL = "settings", "step", "proposal"
@@ -34,20 +36,7 @@ def open_study(storage: str, settings: Mapping[str, Any], *, is_shared: bool) ->
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        with without_warnings():
-            backend = optuna.storages.RDBStorage(
-                storage,
-                heartbeat_interval=HEARTBEAT if is_shared else None,
-                grace_period=GRACE if is_shared else None,
-            )
-        study = optuna.create_study(
-            storage=backend,
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=optuna.pruners.NopPruner(),
-            study_name=NAME,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        study = _opened(storage, is_shared=is_shared)
         stored = study.user_attrs.get(SETTINGS)
         if stored is None:
             study.set_user_attr(SETTINGS, dict(settings))
@@ -63,6 +52,33 @@ def open_study(storage: str, settings: Mapping[str, Any], *, is_shared: bool) ->
             "Choose another storage or output folder, or repeat the settings to go on with it"
         )
     return study
+
+
+def _opened(storage: str, *, is_shared: bool) -> optuna.Study:
+    """Opens a study, or creates it."""
+    for pause in PAUSES:
+        # Processes that begin at the same time fail when others have just made the tables.
+        with suppress(*STORAGE_ERRORS):
+            return _opened_at_once(storage, is_shared=is_shared)
+        time.sleep(pause)
+    return _opened_at_once(storage, is_shared=is_shared)
+
+
+def _opened_at_once(storage: str, *, is_shared: bool) -> optuna.Study:
+    with without_warnings():
+        backend = optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=HEARTBEAT if is_shared else None,
+            grace_period=GRACE if is_shared else None,
+        )
+    return optuna.create_study(
+        storage=backend,
+        sampler=optuna.samplers.RandomSampler(),
+        pruner=optuna.pruners.NopPruner(),
+        study_name=NAME,
+        direction="maximize",
+        load_if_exists=True,
+    )
 
 
 def without_password(storage: str) -> str:
@@ -85,9 +101,14 @@ def shortened(error: BaseException) -> str:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Hides Optuna's warnings of what later versions may change; pyproject.toml excludes them."""
+    """Hides Optuna's warnings.
+
+    Those of what later versions may change, which pyproject.toml excludes, and that heartbeats are
+    for `Study.optimize`: `RemoteProcesses` begins and ends them as that does.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used")
         yield
 
 
