@@ -503,8 +503,8 @@ def test_a_folder_of_another_search_is_refused(several, wide, tmp_path):
     (folder / MARKER).touch()  # a search that was killed before its settings were there
     prepared(data, folder)
     prepared(data, folder)
-    for other in ({"epochs": 2}, {"parent": str(wide)}):
-        with pytest.raises(ValueError, match="holds a search with other settings"):
+    for other, name in (({"epochs": 2}, "training.epochs"), ({"parent": wide}, "narrow.parent")):
+        with pytest.raises(ValueError, match=rf"with other settings \(search.yaml\): {name}\. "):
             prepared(data, folder, **other)
     image = data / "train" / "img" / "scene 0.png"
     shutil.copy(image.with_name("scene 1.png"), image)

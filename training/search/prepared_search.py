@@ -167,10 +167,17 @@ def _claim(config: Config, parent: Path | None) -> Path:
             if not (folder / SETTINGS).is_file():
                 with whole_file(folder / SETTINGS) as draft:
                     draft.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    if read_values(folder / SETTINGS) != values:
+    stored = read_values(folder / SETTINGS)
+    if stored != values:
+        other = [
+            f"{section}.{key}"
+            for section, keys in values.items()
+            for key in keys
+            if stored.get(section, {}).get(key) != keys[key]
+        ]
         raise ValueError(
-            f"Output folder {folder} holds a search with other settings ({SETTINGS}). Choose "
-            "another one, or repeat the same settings to go on with it."
+            f"Output folder {folder} holds a search with other settings ({SETTINGS}): "
+            f"{', '.join(other)}. Choose another one, or repeat the same settings to go on with it."
         )
     return folder
 
