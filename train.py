@@ -130,13 +130,9 @@ def run_search(args: argparse.Namespace, arguments: Sequence[str]) -> int:
             from training.search import search as searching
             from training.search.prepared_search import prepare_search
         search, fitting = prepare_search(args.config, overrides(args))
-        study = searching.study_of(search)
-    for fitted in fitting:
-        print(searching.described(fitted), flush=True)
-    command = [sys.executable, __file__, *searching.without_workers(arguments)]
-    searching.run_search(search, study, fitting, command)
+    searching.run_search(search, fitting, [sys.executable, __file__, *arguments])
     with user_input():
-        return 3 if searching.finish_search(search, study) else 0
+        return 3 if searching.finish_search(search) else 0
 
 
 def prepare_runs(args: argparse.Namespace, verbose: int) -> Iterator:

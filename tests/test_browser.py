@@ -120,3 +120,55 @@ def test_dark_and_light_can_be_read(browser, file):
         if SCREENSHOTS:
             page.screenshot(path=f"{SCREENSHOTS}/report-{scheme}.png")
         page.close()
+
+
+@pytest.fixture(params=[400, 1400])
+def searched(browser, tmp_path, request):
+    """The page of a search, its file, what it asked for and what it said."""
+    pytest.importorskip("optuna")
+    from synthetic_search import search_page
+
+    file = tmp_path / "search.html"
+    file.write_text(search_page(), encoding="utf-8")
+    page = browser.new_page(viewport={"width": request.param, "height": 900})
+    requests, said = [], []
+    page.on("request", lambda asked: requests.append(asked.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(file.as_uri())
+    if SCREENSHOTS:
+        page.screenshot(path=f"{SCREENSHOTS}/search-{request.param}.png", full_page=True)
+    yield page, file, requests, said
+    page.close()
+
+
+def test_the_page_of_a_search_is_drawn_and_fits(searched):
+    page, file, requests, said = searched
+    assert said == [] and requests == [file.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    boxes = [figure.bounding_box() for figure in page.locator("svg").all()]
+    assert len(boxes) == 2 + 2  # scores over two costs, two plans of the memory
+    assert all(box["width"] > 200 and box["height"] > 80 for box in boxes)
+    assert page.locator("svg circle.chosen").count() == 2
+    assert "works in 26,816 bytes" in page.locator("section:has(#memory)").inner_text()
+    rows = page.locator("table.sortable tbody tr")
+    assert rows.count() == 16
+    assert rows.last.locator("td").last.inner_text().startswith("Expected a budget of at least")
+    page.locator("table.sortable th:nth-child(1) button").click()
+    assert rows.first.locator("td").first.inner_text() == "0"
+
+
+def test_a_networks_configuration_can_be_copied(searched, tmp_path):
+    from training.config import read_config
+
+    page, _, _, _ = searched
+    row = page.locator("table.sortable tbody tr").first
+    row.locator("code").click()
+    page.keyboard.press("Control+C")
+    page.evaluate("document.body.append(document.createElement('textarea'))")
+    page.locator("textarea").focus()
+    page.keyboard.press("Control+V")
+    text = page.locator("textarea").input_value()
+    assert text == row.locator("code").inner_text() and text.startswith("{model: {")
+    (tmp_path / "copied.yaml").write_text(text)
+    assert read_config(tmp_path / "copied.yaml", {}).model.name == "nano_u"

@@ -4,20 +4,28 @@ import getpass
 import json
 import math
 import os
+import random
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
 from conftest import draw_image_folder, trained_run
-from killing import kill, start
+from killing import ROOT, kill, start, wait_until
 
 optuna = pytest.importorskip("optuna")
 
 from models.cost import model_cost  # noqa: E402
+from monitoring.records.run_files import MARKER  # noqa: E402
 from train import main  # noqa: E402
 from training.config import read_config  # noqa: E402
 from training.data import scale  # noqa: E402
@@ -26,8 +34,9 @@ from training.export.untrained import arena_sizes  # noqa: E402
 from training.fitting import built  # noqa: E402
 from training.litert import run  # noqa: E402
 from training.model_files import load_model  # noqa: E402
-from training.search import study as study_module  # noqa: E402
-from training.search.candidates import candidate_of  # noqa: E402
+from training.search.candidates import Candidate, candidate_of  # noqa: E402
+from training.search.locks import NumberLocks  # noqa: E402
+from training.search.prepared_search import prepare_search  # noqa: E402
 from training.search.proposals import (  # noqa: E402
     FIRST,
     MULTIPLES,
@@ -37,9 +46,13 @@ from training.search.proposals import (  # noqa: E402
     suggested,
 )
 from training.search.results import Tried, finals  # noqa: E402
-from training.search.search import without_workers  # noqa: E402
-from training.search.study import KEPT, Halving, open_study  # noqa: E402
-from training.search.trainings import rungs  # noqa: E402
+from training.search.search import other_processes, train_parents  # noqa: E402
+from training.search.study import (  # noqa: E402
+    open_study,
+    tried_networks,
+)
+from training.search.trainings import Score, rungs  # noqa: E402
+from training.search.trials import Work, run_trials  # noqa: E402
 from training.splits import read_config_splits  # noqa: E402
 
 CHECKED = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -77,41 +90,157 @@ def test_each_rung_trains_longer_and_with_seeds_of_its_own(epochs):
     assert lengths == sorted(lengths) and lengths[-1] == epochs and lengths[0] >= 1
 
 
-def test_of_many_networks_each_rung_keeps_its_share():
-    rng = np.random.default_rng(0)
-    study = optuna.create_study(direction="maximize", pruner=Halving())
-    reached = [0, 0, 0]
-    for _ in range(200):
-        trial, quality = study.ask(), rng.normal()
-        for rung in range(3):
-            reached[rung] += 1
-            trial.report(quality, rung)
-            if trial.should_prune():
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, quality)
-    assert reached[0] == 200
-    assert reached[1] / 200 == pytest.approx(KEPT[0], abs=0.08)
-    assert reached[2] / reached[1] == pytest.approx(KEPT[1], abs=0.2)
-    best = max(t.intermediate_values[0] for t in study.trials)
-    assert any(2 in t.intermediate_values for t in study.trials if t.intermediate_values[0] == best)
+def in_memory():
+    return optuna.create_study(direction="maximize")
 
 
-def test_what_is_always_tried_comes_first_and_what_was_lost_before_it():
-    study = optuna.create_study(direction="maximize")
-    seen = []
-    for number in range(len(FIRST) + 3):
-        study_module._enqueue_next(study)
-        trial = study.ask()
-        seen.append(suggested(trial))
-        if number == 2:  # lost, and enqueued again as Optuna does
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(trial.params)
-        else:
-            study.tell(trial, 0.5)
-    assert seen[:3] == list(FIRST[:3]) and seen[3] == FIRST[2]
-    assert seen[4 : len(FIRST) + 1] == list(FIRST[3:])
+class Alone:
+    """Processes of which there is this one alone."""
+
+    @contextmanager
+    def new_trial(self, study):
+        yield study.ask()
+
+    def fail_lost(self, study):
+        for trial in study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+
+
+def work(count, train, make=None):
+    """What the trials of a search do, without networks; `train` gets a proposal."""
+
+    def make_any(proposal):
+        return Candidate(Path(str(proposal)), proposal.values, None, 1000, 100, 10)
+
+    def score(candidate, epochs, seed):
+        return Score(epochs, seed, train(Proposal(**candidate.settings), seed), 100, 1.0)
+
+    return Work(count, rungs(4, 0), 0, make or make_any, score, lambda line: None)
+
+
+def quality(proposal, seed):
+    """A score that depends on proposal and seed alone."""
+    return random.Random(f"{proposal.values} {seed}").random()
+
+
+def found_in(study):
+    return [asdict(network) | {"rung": network.rung} for network in tried_networks(study)]
+
+
+@pytest.mark.parametrize(("count", "on_rungs"), [(16, (16, 4, 2)), (8, (8, 2, 1)), (1, (1, 1, 1))])
+def test_exactly_the_best_of_each_rung_go_on(count, on_rungs):
+    study = in_memory()
+    run_trials(study, Alone(), work(count, quality))
+    networks = tried_networks(study)
+    assert [n.number for n in networks] == list(range(count))
+    for rung, expected in enumerate(on_rungs):
+        there = [n for n in networks if n.rung >= rung]
+        assert len(there) == expected
+        assert all(len(n.of_rung(rung)) == rung + 1 for n in there)
+    for rung in (0, 1):
+        scores = {n.number: fmean(n.of_rung(rung)) for n in networks if n.rung >= rung}
+        ranked, proposals = sorted(scores, key=lambda n: -scores[n]), []
+        for number in ranked:
+            if networks[number].proposal not in proposals:
+                proposals.append(networks[number].proposal)
+        went_on = [networks[n].proposal for n in scores if networks[n].rung > rung]
+        assert all(proposal in proposals[: on_rungs[rung + 1]] for proposal in went_on)
+        assert len(went_on) == on_rungs[rung + 1]
+
+
+def test_what_is_always_tried_comes_first():
+    study = in_memory()
+    run_trials(study, Alone(), work(12, quality))
+    found = [Proposal(**n.proposal) for n in tried_networks(study)]
+    assert found[: len(FIRST)] == list(FIRST)
+
+
+def test_a_network_without_a_file_is_told_and_does_not_go_on():
+    def make(proposal):
+        if proposal.start == NARROWED:
+            raise ValueError("cannot be cut")
+        return Candidate(Path("own"), proposal.values, None, 1000, 100, 10)
+
+    study = in_memory()
+    run_trials(study, Alone(), work(8, quality, make))
+    networks = tried_networks(study)
+    refused = [n for n in networks if n.refused]
+    assert len(refused) == 4 and all(n.rung == -1 and not n.candidate for n in refused)
+    assert sum(n.rung == 2 for n in networks) == 1
+    study = in_memory()
+
+    def make_none(proposal):
+        raise ValueError("too small")
+
+    run_trials(study, Alone(), work(3, quality, make_none))
+    assert [n.refused for n in tried_networks(study)] == ["too small"] * 3
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("ends", [OSError, KeyboardInterrupt, Killed])
+def test_a_search_that_ends_at_any_training_goes_on_as_if_it_had_not(ends):
+    whole = in_memory()
+    run_trials(whole, Alone(), work(12, quality))
+    count = sum(len(n["scores"]) for n in found_in(whole))
+    for last in range(1, count + 1, 3):
+        study, done = in_memory(), []
+
+        def train(proposal, seed, done=done, last=last):
+            if len(done) == last:
+                done.append("ended")
+                raise ends("no space left")
+            done.append(seed)
+            return quality(proposal, seed)
+
+        if last < count:
+            with pytest.raises(ends, match="no space left"):
+                run_trials(study, Alone(), work(12, train))
+        run_trials(study, Alone(), work(12, train))
+        assert found_in(study) == found_in(whole)
+
+
+def test_a_network_whose_trial_another_process_took_over_is_left_to_it():
+    study, seen = in_memory(), []
+
+    def train(proposal, seed):
+        if not seen:  # as another process does that finds no heartbeat
+            study.tell(0, state=optuna.trial.TrialState.FAIL)
+        seen.append(seed)
+        return quality(proposal, seed)
+
+    run_trials(study, Alone(), work(4, train))
+    assert [n.number for n in tried_networks(study)] == [0, 1, 2, 3]
+    assert study.trials[0].state == optuna.trial.TrialState.FAIL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["local", "remote"])
+@pytest.mark.parametrize("kills", [0, 12])
+def test_many_processes_take_each_step_once_whoever_is_killed(kind, kills, tmp_path):
+    command = [sys.executable, ROOT / "tests" / "search_storm.py", tmp_path, kind, str(kills)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_number_is_held_by_one_process_and_free_when_it_dies(tmp_path):
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom pathlib import Path\n"
+        "from training.search.locks import NumberLocks\n"
+        f"with NumberLocks(Path({str(tmp_path)!r})).held(7):\n print('held', flush=True); input()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", script], **pipes)
+    assert process.stdout.readline() == b"held\n"
+    with closing(NumberLocks(tmp_path)) as locks:
+        assert not locks.is_free(7) and locks.is_free(8)
+        with locks.held(8):
+            assert not locks.is_free(7)
+        process.kill()
+        process.communicate()
+        assert locks.is_free(7)
 
 
 def network(number, scores, rung=2):
@@ -148,24 +277,38 @@ def test_only_the_last_rung_that_any_has_reached_decides():
 def test_a_study_of_other_images_is_refused(tmp_path):
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     settings = {"limits": [64, None, None], "images": "a"}
-    study = open_study(storage, settings, 0)
+    study = open_study(storage, settings, is_shared=False)
     study.enqueue_trial(FIRST[0].values)
-    assert len(open_study(storage, settings, 0).trials) == 1
+    assert len(open_study(storage, settings, is_shared=True).trials) == 1
     with pytest.raises(ValueError, match="holds a search with other settings: images"):
-        open_study(storage, settings | {"images": "b"}, 0)
+        open_study(storage, settings | {"images": "b"}, is_shared=False)
 
 
-@pytest.mark.parametrize("storage", ["nonsense", "sqlite:////nowhere/at/all/study.db"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "nonsense",
+        "sqlite:////nowhere/at/all/study.db",
+        "postgresql://me:secret@127.0.0.1:9/search",
+        "mysql://me:secret@127.0.0.1:9/search",
+    ],
+)
 def test_a_storage_that_is_not_there_is_said_in_a_line(storage):
     with pytest.raises(ValueError, match="cannot be used: .+") as error:
-        open_study(storage, {}, 0)
-    assert "\n" not in str(error.value)
+        open_study(storage, {}, is_shared=True)
+    assert "\n" not in str(error.value) and "secret" not in str(error.value)
 
 
-def test_other_processes_have_the_same_command_but_for_their_number_and_folder():
-    given = ["--search", "--workers=3", "--output", "runs/a", "--trials", "4", "--workers", "2"]
-    assert without_workers(given) == ["--search", "--trials", "4"]
-    assert json.dumps(without_workers([])) == "[]"
+def test_a_storage_that_is_lost_on_the_way_is_said_in_a_line(tmp_path):
+    file = tmp_path / "study.db"
+    study = open_study(f"sqlite:///{file}", {}, is_shared=False)
+
+    def train(proposal, seed):
+        file.write_bytes(b"something else" * 1000)
+        return 0.5
+
+    with pytest.raises(OSError, match="storage of the search is lost: .+"):
+        run_trials(study, Alone(), work(2, train))
 
 
 @pytest.fixture
@@ -278,11 +421,116 @@ def test_one_of_two_processes_is_killed_and_nothing_is_lost(kind, wide, tmp_path
     assert evaluate(logits >= 0, splits.val.masks).miou == pytest.approx(score["miou"])
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_leaves_the_others_working(wide, tmp_path):
+    """The search has two training images, and a parent that is a file."""
+    pytest.importorskip("tflite_micro")
+    config, folder, log = tmp_path / "small.yaml", tmp_path / "search", tmp_path / "log"
+    config.write_text(
+        "model: {input_size: [24, 32]}\ntraining: {batch_size: 4}\nsearch: {workers: 3}\n"
+    )
+    data = small_images(tmp_path / "images")
+    for kind in ("img", "mask"):
+        for path in sorted((data / "train" / kind).iterdir())[2:]:
+            path.unlink()
+    options = ["--search", "--config", config, "--data", data, "--output", folder]
+    options += ["--narrow", wide / "model.keras", "--macs", "300k", "--trials", "2"]
+    options += ["--epochs", "1", "--workers", "2", "--export-tolerance", "100"]
+    process = start(*options, log=log)
+
+    def children():
+        return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+
+    wait_until(lambda: children() and any(folder.glob("networks/*")), process, 300)
+    (worker,) = children()  # --workers overrides the file, and workers start none of their own
+    os.kill(int(worker), signal.SIGKILL)
+    assert process.wait(timeout=900) == 0
+    text = log.read_text()
+    assert "train.py: process 2 of 2 was killed by signal 9; the others did its work" in text
+    assert "Traceback" not in text and text.count("Chosen: network") == 1
+    found = json.loads((folder / "search.json").read_text())
+    assert [n["number"] for n in found["networks"]] == [0, 1]
+    assert sorted(n["rung"] for n in found["networks"]) == [0, 2]
+
+
+def test_how_other_processes_ended_is_told(capfd):
+    script = "import os; os._exit(int(os.environ['PROBE_ZOO_SEARCH_WORKER']) - 2)"
+    with other_processes([sys.executable, "-c", script], 2):
+        pass
+    told = "train.py: process 3 of 3 ended with exit code 1; the others did its work\n"
+    assert capfd.readouterr().err == told
+    with other_processes([sys.executable, "-c", script], 1):
+        pass
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_ends_the_other_processes(tmp_path):
+    script = f"import os, time; open({str(tmp_path)!r} + f'/{{os.getpid()}}', 'w'); time.sleep(60)"
+    began = time.monotonic()
+    with pytest.raises(OSError, match="full"), other_processes([sys.executable, "-c", script], 1):
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        raise OSError("the disk is full")
+    (number,) = (int(path.name) for path in tmp_path.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    assert time.monotonic() - began < 30
+
+
+def prepared(data, folder, *, epochs=1, **narrow):
+    """A search of small images, before it begins."""
+    sections = {
+        "model": {"input_size": (24, 32)},
+        "data": {"root": str(data)},
+        "training": {"epochs": epochs},
+        "narrow": {"macs": 300_000, **narrow},
+        "output": {"folder": str(folder)},
+    }
+    return prepare_search(None, sections)[0]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A data folder with enough validation images."""
+    return small_images(tmp_path_factory.mktemp("data") / "several")
+
+
+def test_a_folder_of_another_search_is_refused(several, wide, tmp_path):
+    pytest.importorskip("tflite_micro")
+    folder, data = tmp_path / "search", tmp_path / "images"
+    shutil.copytree(several, data)
+    (folder).mkdir()
+    (folder / MARKER).touch()  # a search that was killed before its settings were there
+    prepared(data, folder)
+    prepared(data, folder)
+    for other, name in (({"epochs": 2}, "training.epochs"), ({"parent": wide}, "narrow.parent")):
+        with pytest.raises(ValueError, match=rf"with other settings \(search.yaml\): {name}\. "):
+            prepared(data, folder, **other)
+    image = data / "train" / "img" / "scene 0.png"
+    shutil.copy(image.with_name("scene 1.png"), image)
+    with pytest.raises(ValueError, match=r"study.db holds a search .* settings: images"):
+        prepared(data, folder)
+    with pytest.raises(ValueError, match="is not empty, and holds no search"):
+        prepared(data, data)
+
+
+def test_a_parent_that_the_user_has_given_is_never_trained(several, wide, tmp_path):
+    pytest.importorskip("tflite_micro")
+    given = tmp_path / "given"
+    given.mkdir()
+    shutil.copy(wide / "model.keras", given)  # a run that does not look finished
+    search = prepared(several, tmp_path / "search", parent=str(given))
+    train_parents(search, [])
+    assert [path.name for path in given.iterdir()] == ["model.keras"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ([], "A search needs a limit: --arena, --macs or --parameters"),
         (["--arena", "4k"], "limits that the narrowest nano_u keeps to"),
+        (["--macs", "1000"], "Received: 1,000 multiply-adds, where it takes"),
+        (["--macs", "1M", "--storage", "nonsense"], "nonsense cannot be used: Could not parse"),
         (["--macs", "1M", "--model", "vgg"], "Unknown model 'vgg'"),
         (["--macs", "1M", "--trials", "0"], "search.trials"),
         (["--macs", "1M", "--narrow", "nowhere"], "does not exist"),

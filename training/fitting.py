@@ -98,8 +98,25 @@ def widest(
         else:
             step = (low + high) // 2 if tries > GUESSES else min(max(guess, low + 1), high - 1)
     if best is None:
-        raise ValueError(f"Expected limits that the narrowest {name} keeps to. Received: {limits}")
+        raise ValueError(
+            f"Expected limits that the narrowest {name} keeps to. {_unmet(settings, limits)}"
+        )
     return best
+
+
+def _unmet(settings: Mapping[str, Any], limits: Limits) -> str:
+    """Returns limits beside what a network takes that does not keep to them, as text."""
+    model = built(settings)
+    cost = model_cost(model)
+    parts = []
+    if limits.arena is not None:
+        arena = arena_sizes(model).of(limits.plan)
+        parts.append(f"{limits.arena:,} bytes of arena, where it takes {arena:,}")
+    if limits.macs is not None:
+        parts.append(f"{limits.macs:,} multiply-adds, where it takes {cost.macs:,}")
+    if limits.parameters is not None:
+        parts.append(f"{limits.parameters:,} parameters, where it takes {cost.parameters:,}")
+    return f"Received: {'; '.join(parts)}"
 
 
 def _settings(name: str, step: int, size: tuple[int, int], decoder: float) -> dict[str, Any]:

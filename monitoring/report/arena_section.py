@@ -136,7 +136,7 @@ def arena_map(
             )
     parts.append(
         f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">operator</text>'
-        f'<text transform="translate(11 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+        f'<text transform="translate(14 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
         "address, KiB</text>"
     )
     used = max(tensor[plan] + tensor["bytes"] for tensor in tensors)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 36
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 12, 36
 MOST_TICKS = 6
 LARGEST = 1e300  # beyond which a value is not drawn, since the length of an axis would overflow
 SMALLEST = 1e-290  # below which an axis has no length
@@ -170,7 +170,7 @@ def frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[str]:
     parts.append(
         f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
-        f'<text transform="translate(11 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+        f'<text transform="translate(14 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
         f"{html.escape(y_label)}</text>"
     )
     return parts

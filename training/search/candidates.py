@@ -14,16 +14,15 @@ from models import narrow
 from models.cost import model_cost
 from monitoring import InputMoments
 from monitoring.records.files import whole_file
-from monitoring.records.run_files import MODEL
 from training.arena_budget import fitted, with_arena_limit
 from training.data import draw_pairs
 from training.evaluate import write_values
 from training.export.untrained import arena_sizes
 from training.fitting import Limits, built, widest
-from training.model_files import load_model
 from training.narrowing import IMAGES, scores
 from training.network import zoo_settings
 from training.outputs import Outputs
+from training.parents import load_parent
 from training.search.locks import alone_in
 from training.search.proposals import SCRATCH, Proposal
 from training.settings import Config
@@ -68,7 +67,7 @@ def candidate_of(
         config: The configuration of the search, with its limits.
         splits: Its images.
         folder: Where networks are kept.
-        parents: Runs of the wide parents, by whether they upsample late.
+        parents: Runs or .keras files of the wide parents, by whether they upsample late.
 
     Raises:
         ValueError: No such network keeps to the limits.
@@ -134,7 +133,7 @@ def _cut(
     parents: Mapping[bool, Path],
 ) -> Candidate:
     """Returns what is left of the wide parent."""
-    parent = load_model(parents[proposal.late_upsampling] / MODEL)
+    parent = load_parent(parents[proposal.late_upsampling])
     limits = shared_limits(config, proposal.share)
     section = config.narrow.model_copy(
         update={"arena": limits.arena, "macs": limits.macs, "parameters": limits.parameters}

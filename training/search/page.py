@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -22,33 +22,15 @@ from training.search.candidates import candidate_of
 from training.search.prepared_search import NETWORKS, Search
 from training.search.proposals import SCRATCH, Proposal
 from training.search.results import Final, Tried, finals
-from training.search.study import CANDIDATE, PROPOSAL, SCORES
+from training.search.study import tried_networks
 from training.search.trainings import run_folder, rungs, trained_score
-
-if TYPE_CHECKING:
-    import optuna
 
 CHOSEN, VALUES, PAGE = "chosen", "search.json", "search.html"
 UNIFORM = "uniform, from scratch, {} upsampling"
 KIBI, MILLION = 1024, 1e6
 
 
-def tried_networks(study: "optuna.Study") -> list[Tried]:
-    """Returns the networks of a study that have ended, in the order of their numbers."""
-    return [
-        Tried(
-            number=trial.number,
-            proposal=trial.user_attrs[PROPOSAL],
-            candidate=trial.user_attrs.get(CANDIDATE, {}),
-            scores=trial.user_attrs.get(SCORES, []),
-            refused=trial.user_attrs.get("refused", ""),
-        )
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and trial.state.name != "FAIL"
-    ]
-
-
-def finish(search: Search, study: "optuna.Study") -> bool:
+def finish(search: Search) -> bool:
     """Exports the chosen network, reads its test scores, and writes search.json and the page.
 
     Returns:
@@ -58,7 +40,7 @@ def finish(search: Search, study: "optuna.Study") -> bool:
         ValueError: No network keeps to the limits.
         OSError: A file cannot be written.
     """
-    networks = tried_networks(study)
+    networks = tried_networks(search.study)
     ranked = finals(networks)
     if not ranked:
         reasons = "; ".join(sorted({network.refused for network in networks}))
@@ -93,7 +75,7 @@ def finish(search: Search, study: "optuna.Study") -> bool:
         arena_plan=config.export.arena_plan,
     )
     values = {
-        "limits": search.shared_settings["limits"],
+        "limits": search.limits,
         "arena_plan": config.export.arena_plan,
         "chosen": best.tried.number,
         "chosen_seed": seed,
@@ -160,6 +142,7 @@ def page(
             last_mean=_last_mean,
             configuration=configuration,
             arena=arena_section(json.loads(json.dumps(exported))),
+            file=exported["file"],
         )
     )
 

@@ -1,11 +1,12 @@
 """A search from its parents to the chosen network, beside other processes of it."""
 
+import logging
 import os
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
-
-import optuna
 
 from training.config import read_config
 from training.fit import fit
@@ -13,21 +14,24 @@ from training.fitting import Fitted
 from training.prepared import prepared_runs
 from training.run_folder import has_finished
 from training.search.candidates import candidate_of
-from training.search.locks import alone_in
+from training.search.locks import NumberLocks, alone_in
 from training.search.page import finish
 from training.search.prepared_search import NETWORKS, Search
-from training.search.study import open_study, run_trials
+from training.search.processes import LocalProcesses, Processes, RemoteProcesses
 from training.search.trainings import rungs, trained_score
+from training.search.trials import Work, run_trials
 
 WIDER = 2  # times the widths of the widest network that fits: the parents'
 WORKER = "PROBE_ZOO_SEARCH_WORKER"  # set in processes that another one has started
 
 
 def train_parents(search: Search, fitting: Sequence[Fitted], *, verbose: int = 1) -> None:
-    """Trains the wide parents that are not trained yet."""
+    """Trains the wide parents that are not trained yet, unless the user has given one."""
+    if search.given_parent is not None:
+        return
     for (late, folder), fitted in zip(search.parents.items(), fitting, strict=True):
         with alone_in(search.folder):
-            if has_finished(folder) or folder.is_file():
+            if has_finished(folder):
                 continue
             if verbose:
                 print(f"Training the parent, {folder.name}", flush=True)
@@ -46,56 +50,89 @@ def train_parents(search: Search, fitting: Sequence[Fitted], *, verbose: int = 1
                 fit(run, verbose=0)
 
 
-def study_of(search: Search) -> optuna.Study:
-    """Opens the study of a search, or creates it.
-
-    Raises:
-        ValueError: The storage cannot be used, or holds another search.
-    """
-    is_alone = search.config.search.storage is None and search.config.search.workers == 1
-    seed = search.config.training.seed if is_alone and WORKER not in os.environ else None
-    return open_study(search.storage, search.shared_settings, seed)
-
-
-def run_search(
-    search: Search, study: optuna.Study, fitting: Sequence[Fitted], command: Sequence[str]
-) -> None:
+def run_search(search: Search, fitting: Sequence[Fitted], command: Sequence[str]) -> None:
     """Runs a search until all of its networks have been tried, beside other processes that do.
 
     Args:
         search: The search.
-        study: Its study.
         fitting: As `prepare_search` returns them.
-        command: Starts another process of it; the output folder is added.
+        command: Starts a process of it; folder and number of processes are added.
 
     Raises:
-        OSError: A file cannot be written.
+        OSError: A file cannot be written, or the storage is lost.
     """
+    config, splits, is_first = search.config, search.splits, WORKER not in os.environ
+    for fitted in fitting if is_first else ():
+        print(described(fitted), flush=True)
+    # Each training traces functions of its own; TensorFlow would warn of that.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     train_parents(search, fitting)
-    others = [
-        subprocess.Popen([*command, "--output", str(search.folder)], env=os.environ | {WORKER: "1"})
-        for _ in range(search.config.search.workers - 1)
-    ]
-    config, splits = search.config, search.splits
-    run_trials(
-        study,
-        config.search.trials,
-        rungs(config.training.epochs, config.training.seed),
-        partial(
+    work = Work(
+        count=config.search.trials,
+        rungs=rungs(config.training.epochs, config.training.seed),
+        seed=config.training.seed,
+        make=partial(
             candidate_of,
             config=config,
             splits=splits,
             folder=search.folder / NETWORKS,
             parents=search.parents,
         ),
-        lambda candidate, epochs, seed: trained_score(candidate, config, splits, epochs, seed),
-        partial(print, flush=True),
+        train=lambda candidate, epochs, seed: trained_score(
+            candidate, config, splits, epochs, seed
+        ),
+        report=partial(print, flush=True),
     )
-    for other in others:
-        other.wait()
+    alone = [*command, "--output", str(search.folder), "--workers", "1"]
+    with (
+        _processes(search) as processes,
+        other_processes(alone, config.search.workers - 1 if is_first else 0),
+    ):
+        run_trials(search.study, processes, work)
 
 
-def finish_search(search: Search, study: optuna.Study) -> bool:
+@contextmanager
+def _processes(search: Search) -> Iterator[Processes]:
+    """Yields how the processes of a search tell each other that they live."""
+    if search.config.search.storage is not None:
+        yield RemoteProcesses()
+    else:
+        with closing(NumberLocks(search.folder)) as locks:
+            yield LocalProcesses(locks)
+
+
+@contextmanager
+def other_processes(command: Sequence[str], count: int) -> Iterator[None]:
+    """Starts processes beside this one, and waits for them at the end.
+
+    An error in the block ends them. A process that fails is told in a line, since the others have
+    done its work.
+
+    Args:
+        command: Of one process.
+        count: How many are started.
+    """
+    others = [
+        subprocess.Popen(command, env=os.environ | {WORKER: str(number)})
+        for number in range(2, count + 2)
+    ]
+    try:
+        yield
+        codes = [other.wait() for other in others]
+    finally:
+        for other in others:
+            other.terminate()
+            other.wait()
+    for number, code in enumerate(codes, start=2):
+        if code:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            print(
+                f"train.py: process {number} of {count + 1} {how}; the others did its work",
+                file=sys.stderr,
+            )
+
+
+def finish_search(search: Search) -> bool:
     """Exports the chosen network and writes the page, unless another process does.
 
     Returns:
@@ -108,7 +145,7 @@ def finish_search(search: Search, study: optuna.Study) -> bool:
     if WORKER in os.environ:
         return False
     with alone_in(search.folder):
-        return finish(search, study)
+        return finish(search)
 
 
 def described(fitted: Fitted) -> str:
@@ -121,20 +158,3 @@ def described(fitted: Fitted) -> str:
         f"{settings['bottleneck']}, {arena}{fitted.macs:,} multiply-adds, "
         f"{fitted.parameters:,} parameters"
     )
-
-
-def without_workers(arguments: Sequence[str]) -> list[str]:
-    """Returns a command line without the options that differ between processes.
-
-    Example:
-        >>> without_workers(["train.py", "--workers", "2", "--output=runs/a", "--search"])
-        ['train.py', '--search']
-    """
-    kept, skip = [], False
-    for argument in arguments:
-        name = argument.split("=")[0]
-        if skip or name in ("--workers", "--output"):
-            skip = not skip and name == argument
-            continue
-        kept.append(argument)
-    return kept

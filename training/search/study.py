@@ -1,178 +1,170 @@
-"""The study of a search: Optuna's storage, sampler, pruner, and what a trial does."""
+"""The study of a search: Optuna's storage, its trials, and how they are read."""
 
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
+import sqlalchemy
+from optuna.trial import FrozenTrial, TrialState
 
-from training.search.candidates import Candidate
-from training.search.proposals import FIRST, Proposal, suggested
-from training.search.trainings import Rung, Score
+from training.search.results import Tried
+from training.search.steps import Step, Taken
 
 NAME = "probe-zoo"
-KEPT = (0.25, 0.5)  # of the networks of each rung but the last
-HEARTBEAT, GRACE = 15, 60  # seconds: how often a trial says that it runs, and when it is lost
-PAUSE = 3  # seconds between looks at what other processes do
-STORAGE_ERRORS = (ImportError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
-SETTINGS, CANDIDATE, SCORES, PROPOSAL = "settings", "candidate", "scores", "proposal"
+HEARTBEAT, GRACE = 15, 60  # seconds: how often a trial shows that it runs, and when it is lost
+PAUSES = (0.5, 1.5)  # seconds between attempts to open a storage
+STORAGE_ERRORS = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+# Attributes of the study, and of its trials
+SETTINGS, STEP, PROPOSAL = "settings", "step", "proposal"
+CANDIDATE, SCORES, REFUSED = "candidate", "scores", "refused"
 
 
-class Halving(optuna.pruners.BasePruner):
-    """Asynchronous successive halving: of each rung, the best share goes on.
-
-    A network is compared with all that have reached its rung so far, so that no worker waits. The
-    first of a rung always goes on.
-
-    Reference:
-        Li et al. 2020, A System for Massively Parallel Hyperparameter Tuning,
-        https://arxiv.org/abs/1810.05934
-    """
-
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        """Returns whether a trial ends after the rung that it has reported last."""
-        rung = trial.last_step
-        if rung is None or rung >= len(KEPT):
-            return False
-        scores = [
-            other.intermediate_values[rung]
-            for other in study.get_trials(deepcopy=False)
-            if rung in other.intermediate_values
-        ]
-        better = sum(score > trial.intermediate_values[rung] for score in scores)
-        return better >= max(1, math.ceil(KEPT[rung] * len(scores)))
-
-
-def open_study(storage: str, settings: Mapping[str, Any], seed: int | None) -> optuna.Study:
+def open_study(storage: str, settings: Mapping[str, Any], *, is_shared: bool) -> optuna.Study:
     """Opens a study, or creates it.
 
     Args:
         storage: A URL, such as sqlite:///runs/search/study.db.
         settings: What all of its trials have in common.
-        seed: Of the sampler; None where other processes draw, too.
+        is_shared: Whether its trials show by heartbeats that they run.
 
     Raises:
         ValueError: The storage cannot be used, or its study has other settings.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        with _without_warnings():
-            backend = optuna.storages.RDBStorage(
-                storage,
-                heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
-                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-            )
-        study = optuna.create_study(
-            storage=backend,
-            sampler=optuna.samplers.TPESampler(seed=seed),
-            pruner=Halving(),
-            study_name=NAME,
-            direction="maximize",
-            load_if_exists=True,
-        )
-    except STORAGE_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"search.storage (--storage) {storage} cannot be used: {reason}") from None
-    stored = study.user_attrs.get(SETTINGS)
-    if stored is None:
-        study.set_user_attr(SETTINGS, dict(settings))
-    elif stored != settings:
-        other = [key for key in settings if stored.get(key) != settings[key]]
+        study = _opened(storage, is_shared=is_shared)
+        stored = study.user_attrs.get(SETTINGS)
+        if stored is None:
+            study.set_user_attr(SETTINGS, dict(settings))
+    except (ImportError, *STORAGE_ERRORS) as error:
         raise ValueError(
-            f"{storage} holds a search with other settings: {', '.join(other)}. Choose another "
-            "storage or output folder, or repeat the settings to go on with it"
+            f"search.storage (--storage) {without_password(storage)} cannot be used: "
+            f"{shortened(error)}"
+        ) from None
+    if stored is not None and stored != settings:
+        other = sorted(key for key in settings if stored.get(key) != settings[key])
+        raise ValueError(
+            f"{without_password(storage)} holds a search with other settings: {', '.join(other)}. "
+            "Choose another storage or output folder, or repeat the settings to go on with it"
         )
     return study
 
 
+def _opened(storage: str, *, is_shared: bool) -> optuna.Study:
+    """Opens a study, or creates it."""
+    for pause in PAUSES:
+        # Processes that begin at the same time fail when others have just made the tables.
+        with suppress(*STORAGE_ERRORS):
+            return _opened_at_once(storage, is_shared=is_shared)
+        time.sleep(pause)
+    return _opened_at_once(storage, is_shared=is_shared)
+
+
+def _opened_at_once(storage: str, *, is_shared: bool) -> optuna.Study:
+    with without_warnings():
+        backend = optuna.storages.RDBStorage(
+            storage,
+            heartbeat_interval=HEARTBEAT if is_shared else None,
+            grace_period=GRACE if is_shared else None,
+        )
+    return optuna.create_study(
+        storage=backend,
+        sampler=optuna.samplers.RandomSampler(),
+        pruner=optuna.pruners.NopPruner(),
+        study_name=NAME,
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def without_password(storage: str) -> str:
+    """Returns the URL of a storage with stars for its password.
+
+    Example:
+        >>> without_password("postgresql://me:secret@host/search")
+        'postgresql://me:***@host/search'
+    """
+    try:
+        return sqlalchemy.make_url(storage).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return storage
+
+
+def shortened(error: BaseException) -> str:
+    """Returns the first part of an error's message, without line breaks."""
+    return " ".join(str(error).split())[:200]
+
+
 @contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Hides Optuna's warnings of what later versions may change; pyproject.toml excludes them."""
+def without_warnings() -> Iterator[None]:
+    """Hides Optuna's warnings.
+
+    Those of what later versions may change, which pyproject.toml excludes, and that heartbeats are
+    for `Study.optimize`: `RemoteProcesses` begins and ends them as that does.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used")
         yield
 
 
-def _enqueue_next(study: optuna.Study) -> None:
-    """Enqueues the next of the networks that are always tried, unless a lost one waits already."""
-    trials = study.get_trials(deepcopy=False)
-    if any(trial.state == TrialState.WAITING for trial in trials):
-        return
-    enqueued = [trial.system_attrs.get("fixed_params") for trial in trials]
-    for proposal in FIRST:
-        if proposal.values not in enqueued:
-            study.enqueue_trial(proposal.values, skip_if_exists=True)
-            return
+@contextmanager
+def lost_storage() -> Iterator[None]:
+    """Turns an error of a storage that could be used before into an OSError."""
+    try:
+        yield
+    except STORAGE_ERRORS as error:
+        raise OSError(f"The storage of the search is lost: {shortened(error)}") from error
 
 
-def run_trials(
-    study: optuna.Study,
-    count: int,
-    rungs: list[Rung],
-    make: Callable[[Proposal], Candidate],
-    train: Callable[[Candidate, int, int], Score],
-    report: Callable[[str], None],
-) -> None:
-    """Runs trials until a study has as many as asked for, and all of them have ended.
+def trials_of(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the trials of a study but those whose process has died or failed."""
+    states = [state for state in TrialState if state != TrialState.FAIL]
+    return study.get_trials(deepcopy=False, states=states)
 
-    A trial of a process that was killed is lost after `GRACE` seconds, and run again.
 
-    Args:
-        study: The study, which other processes may run, too.
-        count: Networks that are proposed.
-        rungs: How long and how often they are trained.
-        make: Returns the network of a proposal; a ValueError says why there is none.
-        train: Trains a network for some epochs, with a seed.
-        report: Prints a line.
-    """
+def is_undecided(trial: FrozenTrial) -> bool:
+    """Returns whether a trial runs, but does not show its step yet."""
+    return STEP not in trial.user_attrs and not trial.state.is_finished()
 
-    def objective(trial: optuna.Trial) -> float:
-        proposal = suggested(trial)
-        trial.set_user_attr(PROPOSAL, proposal.values)
-        try:
-            candidate = make(proposal)
-        except ValueError as error:
-            trial.set_user_attr("refused", str(error))
-            report(f"network {trial.number}: {error}")
-            raise optuna.TrialPruned from None
-        values = {
-            name: value
-            for name, value in asdict(candidate).items()
-            if name not in ("folder", "network")
-        }
-        trial.set_user_attr(CANDIDATE, values | {"key": candidate.folder.name})
-        scores: list[dict[str, Any]] = []
-        mean = math.nan
-        for number, rung in enumerate(rungs):
-            results = [train(candidate, rung.epochs, seed) for seed in rung.seeds]
-            scores += [asdict(score) | {"rung": number} for score in results]
-            trial.set_user_attr(SCORES, scores)
-            mean = sum(score.miou for score in results) / len(results)
-            trial.report(mean, number)
-            report(
-                f"network {trial.number}: {candidate.arena:,} bytes, {candidate.macs:,} "
-                f"multiply-adds; {rung.epochs} epochs, {len(results)} seeds: mIoU {mean:.4f}"
-            )
-            if trial.should_prune():
-                raise optuna.TrialPruned
-        return mean
 
-    while True:
-        with _without_warnings():
-            optuna.storages.fail_stale_trials(study)
-        states = [trial.state for trial in study.get_trials(deepcopy=False)]
-        running = states.count(TrialState.RUNNING)
-        if states.count(TrialState.COMPLETE) + states.count(TrialState.PRUNED) + running < count:
-            _enqueue_next(study)
-            study.optimize(objective, n_trials=1)
-        elif running:
-            time.sleep(PAUSE)
-        else:
-            return
+def taken_steps(trials: list[FrozenTrial]) -> list[Taken]:
+    """Returns the steps of trials; those without one are left out."""
+    return [
+        Taken(Step(**trial.user_attrs[STEP]), trial.user_attrs.get(PROPOSAL, {}), _score_of(trial))
+        for trial in trials
+        if STEP in trial.user_attrs
+    ]
+
+
+def _score_of(trial: FrozenTrial) -> float | None:
+    """Returns a trial's score; None while it runs, nan if it ended without one."""
+    if not trial.state.is_finished():
+        return None
+    return math.nan if trial.value is None else trial.value
+
+
+def tried_networks(study: optuna.Study) -> list[Tried]:
+    """Returns the networks of a study that have been tried, in the order of their numbers."""
+    by_network: dict[int, list[FrozenTrial]] = {}
+    with lost_storage():
+        trials = trials_of(study)
+    for trial in trials:
+        if STEP in trial.user_attrs and trial.state.is_finished():
+            by_network.setdefault(Step(**trial.user_attrs[STEP]).network, []).append(trial)
+    return [_tried(number, trials) for number, trials in sorted(by_network.items())]
+
+
+def _tried(number: int, trials: list[FrozenTrial]) -> Tried:
+    first, *_ = trials = sorted(trials, key=lambda t: Step(**t.user_attrs[STEP]).rung)
+    return Tried(
+        number=number,
+        proposal=first.user_attrs[PROPOSAL],
+        candidate=first.user_attrs.get(CANDIDATE, {}),
+        scores=[score for trial in trials for score in trial.user_attrs.get(SCORES, [])],
+        refused=first.user_attrs.get(REFUSED, ""),
+    )
