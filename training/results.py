@@ -1,10 +1,7 @@
 """What a trained run writes: the model, its scores, its INT8 file, advice and a report."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import NamedTuple
-
-import numpy as np
 
 from models import probe_names
 from models.cost import model_cost
@@ -30,15 +27,12 @@ from training.data import draw_images
 from training.evaluate import (
     Evaluation,
     evaluate,
-    image_ious,
     logits,
     score_line,
-    spread,
-    sweep,
     write_evaluation,
 )
 from training.export import export, summary
-from training.images import IGNORED
+from training.further_scores import further_scores
 from training.narrowing import final_values
 from training.prediction_pictures import draw_predictions, write_confusion
 from training.run import Run
@@ -110,27 +104,11 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
         training_seconds=durations.training,
         monitoring_seconds=durations.monitoring,
         monitoring_seconds_estimated=durations.estimated,
-        per_image_iou=spread(image_ious(predicted, test.masks, classes)),
-        sweep=sweep(scores, test.masks, classes),
-        **_one_class(predicted, test.masks, classes),
-        **_ignored(test.masks),
+        **further_scores(scores, predicted, test.masks, classes),
         **_cut(run, evaluation),
     )
     if verbose:
         print(score_line(evaluation))
-
-
-def _one_class(predicted: np.ndarray, masks: np.ndarray, classes: Sequence[str]) -> dict[str, str]:
-    """Returns the class that is predicted everywhere, if there is one."""
-    labels = np.unique(predicted[masks != IGNORED])
-    names = classes or ("background", "foreground")
-    return {"all_predicted": names[int(labels[0])]} if len(labels) == 1 else {}
-
-
-def _ignored(masks: np.ndarray) -> dict[str, float]:
-    """Returns the fraction of pixels that are not scored, if there are any."""
-    fraction = float((masks == IGNORED).mean())
-    return {"ignored_share": fraction} if fraction else {}
 
 
 def _cut(run: Run, evaluation: Evaluation | ClassEvaluation) -> dict[str, dict]:
