@@ -1,0 +1,163 @@
+"""Scores a trained network on a split: the numbers of its run's evaluation.json, at any time."""
+
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from monitoring.records.run_files import expanded
+from training.class_scores import ClassEvaluation
+from training.data import scale
+from training.evaluate import Evaluation, evaluate, logits
+from training.further_scores import further_scores
+from training.images import Split, read_split
+from training.mask_options import MaskOptions, mask_options
+from training.model_images import convert_images
+from training.network_files import read_network
+from training.prediction import check_threshold
+from training.progress import Progress
+from training.splits import read_config_splits
+from training.trained_network import TrainedNetwork
+
+BATCH = 16  # images, of a network that has no run
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A network's scores.
+
+    Attributes:
+        evaluation: Over all pixels of the split together.
+        values: What evaluation.json holds of them, with network, images and threshold.
+    """
+
+    evaluation: Evaluation | ClassEvaluation
+    values: dict[str, Any]
+
+
+def score_network(
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str = "test",
+    threshold: float | None = None,
+    masks: dict[str, Any] | None = None,
+    verbose: int = 0,
+    **options: Any,
+) -> Rescored:
+    """Scores a network on images with masks.
+
+    Args:
+        model: A run's folder, a .keras file or a .tflite file.
+        data: A folder {train,val,test}/{img,mask}. Defaults to None: the run's own images.
+        split: Which of these. Defaults to "test".
+        threshold: Probability from which a pixel is foreground, of one class. Defaults to None:
+            0.5.
+        masks: How masks are read, as for `mask_options`. Defaults to None: as the run reads them.
+        verbose: 0 is silent; otherwise progress is shown. Defaults to 0.
+        **options: As for `read_network`.
+
+    Raises:
+        FileNotFoundError: There is no such network, or there are no images.
+        ValueError: The network or the images cannot be used, or an option is impossible.
+    """
+    network = read_network(model, **options)
+    classes = network.outputs.classes
+    check_threshold(threshold, classes)
+    if network.returned[:2] != network.size:
+        raise ValueError(
+            f"{network.path} puts out {network.returned[0]}x{network.returned[1]} pixels for "
+            f"images of {network.size[0]}x{network.size[1]}: it cannot be scored by their masks"
+        )
+    images = read_scored_split(network, data, split, masks)
+    scores = network_logits(network, images, verbose=verbose)
+    border = 0.0 if threshold is None else np.log(threshold / (1 - threshold))
+    predicted = network.outputs.as_logits.labels(scores) if classes else scores >= border
+    evaluation = evaluate(predicted, images.masks, classes)
+    values = asdict(evaluation) | {
+        "split": split,
+        "network": str(network.path),
+        "data": None if data is None else str(data),
+        **({} if classes else {"threshold": 0.5 if threshold is None else threshold}),
+        **further_scores(scores, predicted, images.masks, classes),
+    }
+    return Rescored(evaluation, values)
+
+
+def read_scored_split(
+    network: TrainedNetwork,
+    data: str | Path | None,
+    split: str,
+    masks: dict[str, Any] | None = None,
+) -> Split:
+    """Reads the images and masks of a split as a network takes them.
+
+    Args:
+        network: The network.
+        data: As for `score_network`.
+        split: As for `score_network`.
+        masks: As for `score_network`. Defaults to None.
+
+    Raises:
+        FileNotFoundError: There are no images, or no masks.
+        ValueError: They cannot be used.
+    """
+    config, options = network.config, _mask_options(network, masks)
+    own = None if config is None else config.data.root
+    root = expanded(data) if data is not None else None if own is None else Path(own)
+    folder = None if root is None else root / split
+    if config is not None and options == config.data.masks:
+        is_own = data is None or str(expanded(data).absolute()) == own
+        if is_own or folder is None or not (folder / "mask").is_dir():
+            return _converted(getattr(read_config_splits(config, root), split), network)
+    if folder is None:
+        raise ValueError(f"{network.path} names no folder of images to read: give --data")
+    if not (folder / "mask").is_dir():
+        raise FileNotFoundError(
+            f"{folder / 'mask'} does not exist. Expected {root}/{split}/{{img,mask}}/"
+        )
+    return _converted(read_split(folder, network.size, **vars(options)), network)
+
+
+def _converted(split: Split, network: TrainedNetwork) -> Split:
+    """Returns a split with images of the channels that a network takes."""
+    return replace(split, images=convert_images(split.images, network.shape[2]))
+
+
+def network_logits(network: TrainedNetwork, split: Split, *, verbose: int = 0) -> np.ndarray:
+    """Returns logits as a run computes them, (images, height, width, channels).
+
+    Args:
+        network: The network.
+        split: The images.
+        verbose: 0 is silent; otherwise progress is shown. Defaults to 0.
+    """
+    if network.model is not None and network.prepare is scale:
+        config = network.config
+        return logits(
+            network.model,
+            split,
+            BATCH if config is None else config.training.batch_size,
+            outputs=network.outputs,
+            verbose=1 if verbose and sys.stdout.isatty() else 0,
+        )
+    progress = Progress(len(split), "images") if verbose else None
+    values = []
+    for image in split.images:
+        values.append(network.run(network.prepare(image[None])))
+        if progress is not None:
+            progress.step()
+    found: np.ndarray = keras.ops.convert_to_numpy(network.outputs.logits(np.concatenate(values)))
+    return found
+
+
+def _mask_options(network: TrainedNetwork, masks: dict[str, Any] | None) -> MaskOptions:
+    """Returns how masks are read: as the user says, else as the run does."""
+    classes = network.outputs.classes
+    of_run = None if network.config is None else network.config.data.masks
+    if masks or of_run is None or of_run.classes != classes:
+        return mask_options(**(masks or {}), classes=classes)
+    return of_run
