@@ -19,6 +19,8 @@ from training.litert import LiteRtFile, convert
 from training.network_files import read_network
 from training.palette import COLOURS
 from training.prediction import predict_images
+from training.rescoring import score_network
+from training.settings import Config
 from training.synthetic import CLASSES, synthetic_splits
 
 SETTINGS = """
@@ -444,6 +446,39 @@ def test_a_half_size_output_is_resized_and_grey_networks_read_grey(others, photo
     predict_images(tmp_path / "grey.keras", [photo], tmp_path / "grey", input_size=(70, 90))
     bright = np.asarray(Image.open(photo).convert("L")) >= 128
     assert np.array_equal(pixels(tmp_path / "grey" / "photo.png") == 255, bright)
+
+
+def test_a_run_of_other_channels_reads_and_scales_as_it_was_trained(tmp_path, rng, capfd):
+    folder, data = tmp_path / "run", tmp_path / "data" / "test"
+    folder.mkdir()
+    inputs = keras.Input((24, 32, 5))
+    keras.Model(inputs, kl.Conv2D(1, 1)(inputs)).save(folder / "model.keras")
+    sections = {"channels": 5, "mean": [1000.0], "scale": [1.0, 2.0, 3.0, 4.0, 500.0]}
+    config = Config(model={"input_size": (24, 32)}, data=sections)
+    (folder / "config.yaml").write_text(config.to_yaml())
+    for kind in ("img", "mask"):
+        (data / kind).mkdir(parents=True)
+    for name in "ab":
+        values = rng.normal(1000, 3, (24, 32, 5)).astype(np.float32)
+        np.save(data / "img" / f"{name}.npy", values)
+        mask = rng.integers(0, 2, (24, 32), np.uint8) * 255
+        Image.fromarray(mask).save(data / "mask" / f"{name}.png")
+    model = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+    scaled = (np.load(data / "img" / "b.npy") - 1000) / np.array([1, 2, 3, 4, 500])
+    expected = model.predict(scaled[None].astype(np.float32), verbose=0)[0, ..., 0] >= 0
+    predict_images(folder, [data / "img"], tmp_path / "out", kinds=["masks", "overlays"])
+    assert np.array_equal(pixels(tmp_path / "out" / "b.png") == 255, expected)
+    assert pixels(tmp_path / "out" / "b.overlay.png").shape[2] == 3
+    scores = score_network(folder, data.parent).evaluation
+    truth = [pixels(data / "mask" / f"{name}.png") == 255 for name in "ab"]
+    found = [pixels(tmp_path / "out" / f"{name}.png") == 255 for name in "ab"]
+    hits = np.logical_and(truth, found).sum()
+    assert scores.foreground_iou == pytest.approx(hits / np.logical_or(truth, found).sum())
+    alone = tmp_path / "alone.keras"
+    alone.write_bytes((folder / "model.keras").read_bytes())
+    deep = ["predict", str(alone), str(data / "img"), "--output", str(tmp_path / "none")]
+    one_line(deep, "a.npy has more than 8 bits, and nothing says how its values are scaled", capfd)
+    assert main([*deep, "--preprocess", "none"]) == 0
 
 
 def test_a_float_file_gives_what_keras_gives(others, photo, tmp_path):

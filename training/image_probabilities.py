@@ -3,36 +3,28 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.model_images import convert_images
+from training.pixels import resize
 from training.receptive_field import Geometry
 from training.tiling import Tiling, cut, merge, plan_axis
 from training.trained_network import TrainedNetwork
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 BATCH = 16  # tiles
 
 
-def resized_probabilities(network: TrainedNetwork, picture: "Image.Image") -> np.ndarray:
-    """Returns probabilities at a picture's size, (height, width, channels), float32.
+def resized_probabilities(network: TrainedNetwork, image: np.ndarray) -> np.ndarray:
+    """Returns probabilities at an image's size, (height, width, channels), float32.
 
-    The picture is resized to the network's size as in training, and the probabilities back.
+    The image is resized to the network's size as in training, and the probabilities back.
+
+    Args:
+        network: The network.
+        image: (height, width, channels), as read.
     """
-    from PIL import Image
-
-    bilinear = Image.Resampling.BILINEAR
-    small = np.asarray(picture.resize(network.size[::-1], bilinear))
-    values = network.probabilities(convert_images(small[None], network.shape[2]))[0]
-    if values.shape[:2] == (picture.height, picture.width):
-        return values
-    channels = (np.ascontiguousarray(channel) for channel in np.moveaxis(values, -1, 0))
-    resized = [Image.fromarray(each).resize(picture.size, bilinear) for each in channels]
-    return np.stack([np.asarray(each) for each in resized], axis=-1)
+    values = network.probabilities(resize(image, network.size)[None])[0]
+    return values if values.shape[:2] == image.shape[:2] else resize(values, image.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -108,7 +100,7 @@ def tiled_probabilities(
 
     Args:
         network: The network.
-        image: (height, width, 3), uint8.
+        image: (height, width, channels), as read.
         tiling: How the image is cut.
         step: Called after each tile. Defaults to None.
     """
@@ -116,7 +108,7 @@ def tiled_probabilities(
     def predicted() -> Iterator[np.ndarray]:
         tiles = cut(image, tiling)
         while batch := list(islice(tiles, BATCH)):
-            for values in network.probabilities(convert_images(np.stack(batch), network.shape[2])):
+            for values in network.probabilities(np.stack(batch)):
                 yield values
                 if step is not None:
                     step()

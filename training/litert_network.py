@@ -5,7 +5,6 @@ from pathlib import Path
 from training.export.graph import read_graph
 from training.litert import LiteRtFile
 from training.mask_options import class_names
-from training.model_images import MODES
 from training.output_kind import KINDS, LOGITS, PROBABILITIES
 from training.outputs import Outputs
 from training.trained_network import Shape, TrainedNetwork, other_task
@@ -66,11 +65,6 @@ def _shapes(path: Path, file: LiteRtFile) -> tuple[Shape, Shape]:
     if None in (*taken[1:], *returned[1:]) or taken[0] not in (None, 1):
         raise ValueError(
             f"Expected a file of single images of one size. Received: {path}, which takes {taken}"
-        )
-    if taken[3] not in MODES:
-        raise ValueError(
-            f"{path} takes {taken[3]} channels, input shape {taken}; images are read as grey (1) "
-            "or RGB (3), channels last"
         )
     height, width, channels = (int(side or 0) for side in taken[1:])
     rows, columns, classes = (int(side or 0) for side in returned[1:])

@@ -1,8 +1,10 @@
 """Loads a trained network: of a run's folder, a .keras file or a .tflite file."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from monitoring.analysis.single_output import single_output
@@ -20,9 +22,10 @@ from training.config import validate
 from training.litert_network import litert_network
 from training.mask_options import class_names
 from training.model_files import load_model, without_structure
-from training.model_images import image_shape, output_shape, preprocessing
+from training.model_images import output_shape, preprocessing
 from training.outputs import outputs_of
-from training.trained_network import TrainedNetwork, other_task
+from training.scaling import EIGHT_BITS
+from training.trained_network import Shape, TrainedNetwork, other_task
 
 EXPECTED = "a run's folder, a .keras file or a .tflite file"
 KERAS, LITERT = ".keras", ".tflite"
@@ -35,7 +38,7 @@ def read_network(
     classes: str | None = None,
     outputs: str | None = None,
     input_size: tuple[int, ...] | None = None,
-    preprocess: str = "zoo",
+    preprocess: str | None = None,
 ) -> TrainedNetwork:
     """Loads a trained network.
 
@@ -45,7 +48,7 @@ def read_network(
         classes: Names of several classes, or how many. Defaults to None: the run's, or numbers.
         outputs: "logits" or "probabilities". Defaults to None: the run's, or the last layer tells.
         input_size: Height and width, where the network takes any. Defaults to None.
-        preprocess: As for `preprocessing`. Defaults to "zoo": -1..1.
+        preprocess: As for `preprocessing`. Defaults to None: as the run scales images, or -1..1.
 
     Raises:
         FileNotFoundError: It does not exist.
@@ -63,7 +66,12 @@ def read_network(
         network = litert_network(file, names, outputs)
     else:
         network = _keras_network(file, names, outputs, input_size)
-    return replace(network, config=config, prepare=preprocessing(preprocess))
+    prepare: Callable[[np.ndarray], np.ndarray] = EIGHT_BITS
+    if preprocess not in (None, "zoo"):
+        prepare = preprocessing(preprocess)
+    elif preprocess is None and config is not None:
+        prepare = config.data.scaling
+    return replace(network, config=config, prepare=prepare)
 
 
 def _model_file(path: Path) -> Path:
@@ -95,7 +103,7 @@ def _keras_network(
     batch = model.inputs[0].shape[0]
     if batch not in (None, 1):
         raise ValueError(f"Expected a model of single images. Received: {path}, {batch} at a time")
-    shape = image_shape(model, size)
+    shape = _image_shape(path, model, size)
     returned = output_shape(model, shape)
     if len(returned) != 3:
         raise ValueError(other_task(path, (None, *shape), (None, *returned)))
@@ -109,3 +117,26 @@ def _keras_network(
 
     outputs = outputs_of(model, names, declared)
     return TrainedNetwork(path, shape, (height, width, channels), outputs, run, model)
+
+
+def _image_shape(path: Path, model: keras.Model, size: tuple[int, ...] | None) -> Shape:
+    """Returns the height, width and channels of the images that a model takes.
+
+    Raises:
+        ValueError: The model or the user tells none, or they contradict each other.
+    """
+    if size is not None and len(size) != 2:
+        raise ValueError(f"Expected --input-size H,W. Received: {size}")
+    height, width, channels = model.inputs[0].shape[1:]
+    wanted = size or (height, width)
+    if channels is None or None in wanted:
+        raise ValueError(
+            f"{path} takes images of any size, {tuple(model.inputs[0].shape)}: give "
+            "--input-size H,W"
+        )
+    if any(side not in (None, own) for side, own in zip((height, width), wanted, strict=True)):
+        raise ValueError(
+            f"{path} takes images of {height}x{width} pixels. Received: --input-size "
+            f"{wanted[0]},{wanted[1]}"
+        )
+    return int(wanted[0]), int(wanted[1]), int(channels)

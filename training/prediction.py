@@ -3,22 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from monitoring.records.run_files import checked_folder
 from training.image_paths import find_images
 from training.image_probabilities import Cutter, resized_probabilities, tiled_probabilities
-from training.images import IMAGE_MODES
 from training.network_files import read_network
-from training.pictures import open_picture
+from training.pixels import read_pixels, shown
 from training.prediction_files import KINDS, MASKS, check_new, plan_files, write_prediction
 from training.progress import Progress
 from training.trained_network import TrainedNetwork
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 RESIZE, TILE = SIZES = ("resize", "tile")
 
@@ -88,19 +84,20 @@ def predict_images(
     progress = Progress(len(plans), "images") if verbose and len(plans) > 1 else None
     padded = []
     for path, files in zip(found.images, plans, strict=True):
-        picture = read_picture(path)
+        image = read_pixels(path, network.shape[2])
+        network.check_depth(image, path)
         if cutter is None:
-            values = resized_probabilities(network, picture)
+            values = resized_probabilities(network, image)
         else:
-            tiling = cutter.tiling(picture.height, picture.width)
+            tiling = cutter.tiling(*image.shape[:2])
             padded += [path] if tiling.is_padded else []
-            shown = Progress(len(tiling), "tiles") if verbose and progress is None else None
-            step = shown.step if shown else None
-            values = tiled_probabilities(network, np.asarray(picture), tiling, step)
+            counter = Progress(len(tiling), "tiles") if verbose and progress is None else None
+            step = counter.step if counter else None
+            values = tiled_probabilities(network, image, tiling, step)
         for file in files.values():
             check_new(file, overwrite=overwrite)  # names that a file system does not tell apart
         labels = _labels(network, values, threshold)
-        write_prediction(files, np.asarray(picture), labels, values, network.outputs.classes)
+        write_prediction(files, shown(image), labels, values, network.outputs.classes)
         if progress is not None:
             progress.step()
     written = [file for files in plans for file in files.values()]
@@ -120,11 +117,6 @@ def check_threshold(threshold: float | None, classes: Sequence[str]) -> None:
             f"--threshold is for one class, foreground; of {len(classes)} classes, each pixel gets "
             "the likeliest. Omit --threshold"
         )
-
-
-def read_picture(path: Path) -> "Image.Image":
-    """Reads an image as RGB, upright."""
-    return open_picture(path, IMAGE_MODES).convert("RGB")
 
 
 def _check_options(kinds: Sequence[str], size: str, overlap: int | None) -> None:

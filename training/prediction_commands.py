@@ -132,9 +132,9 @@ def _add_network_options(options: argparse.ArgumentParser) -> None:
     )
     options.add_argument(
         "--preprocess",
-        default="zoo",
         metavar="HOW",
-        help="zoo (-1..1, default), none (0..255), or a module of keras.applications",
+        help="zoo (-1..1), none (0..255), or a module of keras.applications (default: as the run "
+        "scales images, or zoo)",
     )
 
 

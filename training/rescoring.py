@@ -1,7 +1,7 @@
 """Scores a trained network on a split: the numbers of its run's evaluation.json, at any time."""
 
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,15 @@ import numpy as np
 
 from monitoring.records.run_files import expanded
 from training.class_scores import ClassEvaluation
-from training.data import scale
 from training.evaluate import Evaluation, evaluate, logits
 from training.further_scores import further_scores
-from training.images import Split, read_split
+from training.images import ImageOptions, Split, read_pairs, read_split
 from training.mask_options import MaskOptions, mask_options
-from training.model_images import convert_images
 from training.network_files import read_network
+from training.pairs import SPLITS, pairs_in
 from training.prediction import check_threshold
 from training.progress import Progress
+from training.scaling import EIGHT_BITS
 from training.splits import read_config_splits
 from training.trained_network import TrainedNetwork
 
@@ -112,19 +112,19 @@ def read_scored_split(
     if config is not None and options == config.data.masks:
         is_own = data is None or str(expanded(data).absolute()) == own
         if is_own or folder is None or not (folder / "mask").is_dir():
-            return _converted(getattr(read_config_splits(config, root), split), network)
+            found: Split = getattr(read_config_splits(config, root), split)
+            return found
     if folder is None:
         raise ValueError(f"{network.path} names no folder of images to read: give --data")
     if not (folder / "mask").is_dir():
         raise FileNotFoundError(
             f"{folder / 'mask'} does not exist. Expected {root}/{split}/{{img,mask}}/"
         )
-    return _converted(read_split(folder, network.size, **vars(options)), network)
-
-
-def _converted(split: Split, network: TrainedNetwork) -> Split:
-    """Returns a split with images of the channels that a network takes."""
-    return replace(split, images=convert_images(split.images, network.shape[2]))
+    scaling = EIGHT_BITS if config is None else config.data.scaling
+    if network.shape[2] == 3 and scaling == EIGHT_BITS:
+        return read_split(folder, network.size, **vars(options))
+    pairs = dict.fromkeys(SPLITS, pairs_in(folder))  # it reads three splits
+    return read_pairs(pairs, ImageOptions(network.size, network.shape[2], scaling), options).test
 
 
 def network_logits(network: TrainedNetwork, split: Split, *, verbose: int = 0) -> np.ndarray:
@@ -135,7 +135,7 @@ def network_logits(network: TrainedNetwork, split: Split, *, verbose: int = 0) -
         split: The images.
         verbose: 0 is silent; otherwise progress is shown. Defaults to 0.
     """
-    if network.model is not None and network.prepare is scale:
+    if network.model is not None and network.prepare == split.scaling:
         config = network.config
         return logits(
             network.model,

@@ -10,9 +10,9 @@ import numpy as np
 from monitoring.records.run_files import MODEL
 from training.export.graph import read_graph
 from training.model_files import load_model, without_structure
-from training.model_images import preprocessing
 from training.outputs import Outputs
 from training.receptive_field import Geometry, geometry, stride_of_sizes
+from training.scaling import EIGHT_BITS
 from training.settings import Config
 
 Shape = tuple[int, int, int]
@@ -30,7 +30,7 @@ class TrainedNetwork:
         run: From inputs, (images, height, width, channels), to outputs.
         model: The network in Keras. Defaults to None: it is a .tflite file.
         config: The configuration of its run. Defaults to None: it is a file by itself.
-        prepare: From uint8 images to its inputs. Defaults to -1..1.
+        prepare: From images as read to its inputs. Defaults to 0..255 to -1..1.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class TrainedNetwork:
     run: Callable[..., np.ndarray] = field(repr=False)
     model: keras.Model | None = field(repr=False, default=None)
     config: Config | None = field(repr=False, default=None)
-    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False, default=preprocessing("zoo"))
+    prepare: Callable[[np.ndarray], np.ndarray] = field(repr=False, default=EIGHT_BITS)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,10 +51,18 @@ class TrainedNetwork:
         """Returns the probability of foreground, or of each class, float32.
 
         Args:
-            images: (images, height, width, channels), uint8.
+            images: (images, height, width, channels), as read.
         """
         values = self.outputs.probabilities(self.run(self.prepare(images)))
         return np.asarray(keras.ops.convert_to_numpy(values), np.float32)
+
+    def check_depth(self, image: np.ndarray, path: Path) -> None:
+        """Raises a ValueError for an image of more than 8 bits where nothing tells its scale."""
+        if image.dtype != np.uint8 and self.prepare == EIGHT_BITS:
+            raise ValueError(
+                f"{path} has more than 8 bits, and nothing says how its values are scaled: use a "
+                "run with data.mean and data.scale, or --preprocess none for values as they are"
+            )
 
     def geometry(self) -> Geometry:
         """Returns how it sees an image; of a .tflite file in a run, that of the run's network."""
