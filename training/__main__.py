@@ -9,6 +9,12 @@ from typing import NamedTuple
 from monitoring.command_line import Parser, one_line, printable, quiet_start
 from monitoring.optional import MissingPackageError
 from training.nano_u_names import BU_NET, NANO_U
+from training.prediction_commands import (
+    add_evaluate_options,
+    add_predict_options,
+    evaluate,
+    predict,
+)
 
 
 class Command(NamedTuple):
@@ -104,6 +110,8 @@ def write_new(path: str, write: Callable[[Path], object]) -> None:
 COMMANDS = {
     "import-config": Command("Nano-U's config.yaml", add_config_options, import_config),
     "import-weights": Command("Nano-U's .h5 weights", add_weights_options, import_weights),
+    "predict": Command("masks for images", add_predict_options, predict),
+    "evaluate": Command("scores on images with masks", add_evaluate_options, evaluate),
 }
 
 

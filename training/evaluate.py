@@ -47,7 +47,12 @@ class Evaluation:
 
 
 def logits(
-    model: keras.Model, split: Split, batch_size: int = 16, *, outputs: Outputs = FOREGROUND
+    model: keras.Model,
+    split: Split,
+    batch_size: int = 16,
+    *,
+    outputs: Outputs = FOREGROUND,
+    verbose: int = 0,
 ) -> np.ndarray:
     """Returns the model's logits, (images, height, width, channels).
 
@@ -57,8 +62,9 @@ def logits(
         batch_size: Images per batch. Defaults to 16.
         outputs: What the model puts out; probabilities are converted. Defaults to logits of
             foreground, which the zoo's networks put out.
+        verbose: As for `model.predict`. Defaults to 0: silent.
     """
-    values = single_output(model, model.predict(batches(split, batch_size), verbose=0))
+    values = single_output(model, model.predict(batches(split, batch_size), verbose=verbose))
     converted: np.ndarray = keras.ops.convert_to_numpy(outputs.logits(values))
     return converted
 
@@ -187,17 +193,17 @@ def spread(ious: np.ndarray) -> dict[str, float]:
     return dict(zip(names, map(float, values), strict=True)) | {"mean": float(np.nanmean(ious))}
 
 
-def score_line(evaluation: Evaluation | ClassEvaluation) -> str:
-    """Returns scores on the test split as one line of text."""
+def score_line(evaluation: Evaluation | ClassEvaluation, split: str = "test") -> str:
+    """Returns scores on a split as one line of text."""
     images = f"({evaluation.images} images)"
     if isinstance(evaluation, ClassEvaluation):
         ious = ", ".join(f"{name} {value:.4f}" for name, value in evaluation.iou.items())
         return (
-            f"test mIoU {evaluation.miou:.4f}, accuracy {evaluation.accuracy:.4f}, IoU: {ious} "
+            f"{split} mIoU {evaluation.miou:.4f}, accuracy {evaluation.accuracy:.4f}, IoU: {ious} "
             f"{images}"
         )
     return (
-        f"test mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "
+        f"{split} mIoU {evaluation.miou:.4f}, foreground IoU {evaluation.foreground_iou:.4f}, "
         f"F1 {evaluation.f1:.4f}, precision {evaluation.precision:.4f}, "
         f"recall {evaluation.recall:.4f} {images}"
     )

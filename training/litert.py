@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,28 +92,71 @@ def resized(model: keras.Model) -> keras.Model:
     return copy
 
 
+class LiteRtFile:
+    """A LiteRT file of one input and one output, which runs on one image at a time.
+
+    Args:
+        content: The file's bytes.
+
+    Raises:
+        ValueError: ai-edge-litert is not installed, or cannot run it.
+    """
+
+    def __init__(self, content: bytes):
+        self._interpreter = interpreter_of(content)
+        before, after = self._interpreter.get_input_details(), self._output_details()
+        if before[0]["dtype"] == np.float32 and after[0]["dtype"] == np.float32:
+            with quiet_start():  # it announces its kernels
+                self._interpreter = interpreter_of(content, reference=False)
+        self.inputs = [_shape(details) for details in self._interpreter.get_input_details()]
+        self.outputs = [_shape(details) for details in self._output_details()]
+
+    def _output_details(self) -> list[dict]:
+        details: list[dict] = self._interpreter.get_output_details()
+        return details
+
+    def __call__(self, images: np.ndarray, step: Callable[[], object] | None = None) -> np.ndarray:
+        """Returns outputs as real numbers, (images, height, width, channels), float32.
+
+        Args:
+            images: Inputs as real numbers, (images, height, width, channels).
+            step: Called after each image. Defaults to None.
+        """
+        interpreter = self._interpreter
+        before, after = interpreter.get_input_details()[0], self._output_details()[0]
+        incoming, outgoing = (Quantisation(*details["quantization"]) for details in (before, after))
+        values = []
+        for image in images:
+            tensor = image[None].astype(np.float32)
+            if before["dtype"] != np.float32:
+                tensor = quantised(image[None], incoming, before["dtype"])
+            interpreter.set_tensor(before["index"], tensor)
+            interpreter.invoke()
+            output = interpreter.get_tensor(after["index"])[0].astype(np.float32)
+            if after["dtype"] != np.float32:
+                output = (output - outgoing.zero_point) * np.float32(outgoing.scale)
+            values.append(output)
+            if step is not None:
+                step()
+        return np.stack(values)
+
+
 def run(content: bytes, images: np.ndarray) -> np.ndarray:
     """Runs an INT8 file on images in -1..1, and returns logits, (images, height, width, 1)."""
-    interpreter = interpreter_of(content)
-    before, after = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    incoming, outgoing = (Quantisation(*details["quantization"]) for details in (before, after))
-    logits = []
-    for image in images:
-        interpreter.set_tensor(before["index"], quantised(image[None], incoming))
-        interpreter.invoke()
-        output = interpreter.get_tensor(after["index"])[0].astype(np.float32)
-        logits.append((output - outgoing.zero_point) * np.float32(outgoing.scale))
-    return np.stack(logits)
+    return LiteRtFile(content)(images)
 
 
-def quantised(values: np.ndarray, how: Quantisation) -> np.ndarray:
-    """Returns each value as the nearest int8, clipped to the range of int8.
+def quantised(values: np.ndarray, how: Quantisation, kind: type = np.int8) -> np.ndarray:
+    """Returns each value as the nearest integer, clipped to the range of its kind.
 
     Example:
         >>> quantised(np.array([-1.0, 0.5, 9.0]), Quantisation(0.5, 0)).tolist()
         [-2, 1, 18]
     """
-    return np.clip(np.round(values / how.scale + how.zero_point), -128, 127).astype(np.int8)
+    limits = np.iinfo(kind)
+    return np.clip(np.round(values / how.scale + how.zero_point), limits.min, limits.max).astype(
+        kind
+    )
 
 
 def operators(content: bytes) -> Counter:
@@ -143,8 +186,13 @@ def arena_bytes(content: bytes) -> int | None:
     return int(match.group(1)) if match and result.returncode == 0 else None
 
 
-def interpreter_of(content: bytes):
+def interpreter_of(content: bytes, *, reference: bool = True):
     """Returns LiteRT's interpreter for a file, ready to run.
+
+    Args:
+        content: The file's bytes.
+        reference: Whether to compute with the reference kernels, which round as TensorFlow Lite
+            Micro does, to the bit; others are faster. Defaults to True.
 
     Raises:
         ValueError: ai-edge-litert is not installed.
@@ -155,13 +203,16 @@ def interpreter_of(content: bytes):
         raise ValueError(
             "Running an INT8 file needs ai-edge-litert: pip install ai-edge-litert"
         ) from None
-    interpreter = Interpreter(
-        model_content=content,
-        # The reference kernels round as TensorFlow Lite Micro does, to the bit; others do not.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-    )
+    kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kernels)
     interpreter.allocate_tensors()
     return interpreter
+
+
+def _shape(details: dict) -> tuple[int | None, ...]:
+    """Returns the shape of an input or output; None where the file leaves it open."""
+    signature = details.get("shape_signature", details["shape"])
+    return tuple(None if side < 0 else int(side) for side in signature)
 
 
 def _exported(model: keras.Model, shape: Sequence[int], images: np.ndarray | None = None) -> bytes:

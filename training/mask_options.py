@@ -55,19 +55,19 @@ def class_names(classes: int | str | Sequence[str] | None) -> tuple[str, ...]:
     """Returns the names of several classes; none for foreground and background.
 
     Args:
-        classes: How many, or their names, also as text: "3" or "path,sky"; 1 and None are
-            foreground and background.
+        classes: How many, or their names, also as text: "3" or "path,sky"; 1, None and no names
+            are foreground and background.
 
     Raises:
         ValueError: There are too many, or names are missing or alike.
 
     Example:
-        >>> class_names(3), class_names(["path", "sky"]), class_names(1)
-        (('class_0', 'class_1', 'class_2'), ('path', 'sky'), ())
+        >>> class_names(3), class_names(["path", "sky"]), class_names(1), class_names(())
+        (('class_0', 'class_1', 'class_2'), ('path', 'sky'), (), ())
     """
     if isinstance(classes, str):
         classes = int(classes) if classes.isdecimal() else [n.strip() for n in classes.split(",")]
-    if classes is None or (classes == 1 and type(classes) is int):
+    if classes in (None, (), []) or (classes == 1 and type(classes) is int):
         return ()
     if type(classes) is int and 2 <= classes <= MOST_CLASSES:
         return tuple(f"class_{number}" for number in range(classes))

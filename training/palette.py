@@ -11,6 +11,7 @@ COLOURS = (
     *((240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
 )
 UNSCORED = (128, 128, 128)
+ROW, SWATCH, GAP = 18, 12, 10  # of a legend, in pixels
 GOLDEN = 0.618033988749895  # of a turn: hues that follow each other this way are far apart
 
 
@@ -44,25 +45,43 @@ def coloured(labels: np.ndarray, count: int) -> np.ndarray:
     return colours[np.minimum(labels, count)]
 
 
-def legend(classes: Sequence[str], width: int):
-    """Returns a picture, `width` pixels wide, of each class's colour and name."""
+def legend(classes: Sequence[str], width: int, colours: np.ndarray | None = None):
+    """Returns a picture of each class's colour and name.
+
+    Args:
+        classes: Their names.
+        width: Of the picture, in pixels.
+        colours: (classes, 3), uint8. Defaults to None: `class_colours`.
+    """
     from PIL import Image, ImageDraw
 
-    row, swatch, gap = 18, 12, 10
-    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    colours = class_colours(len(classes)) if colours is None else colours
     places, x, y = [], 2, 3
     for name in classes:
-        needed = swatch + 4 + int(pen.textlength(name)) + gap
+        needed = _entry_width(name)
         if x + needed > width and x > 2:
-            x, y = 2, y + row
+            x, y = 2, y + ROW
         places.append((x, y))
         x += needed
-    picture = Image.new("RGB", (width, y + row), "white")
+    picture = Image.new("RGB", (width, y + ROW), "white")
     pen = ImageDraw.Draw(picture)
-    for (x, y), colour, name in zip(places, class_colours(len(classes)), classes, strict=True):
-        pen.rectangle((x, y, x + swatch, y + swatch), tuple(colour.tolist()), outline="black")
-        pen.text((x + swatch + 4, y), name, fill="black")
+    for (x, y), colour, name in zip(places, colours, classes, strict=True):
+        pen.rectangle((x, y, x + SWATCH, y + SWATCH), tuple(colour.tolist()), outline="black")
+        pen.text((x + SWATCH + 4, y), name, fill="black")
     return picture
+
+
+def legend_width(classes: Sequence[str]) -> int:
+    """Returns the width at which a legend shows each name whole, in pixels."""
+    return 2 + max(map(_entry_width, classes))
+
+
+def _entry_width(name: str) -> int:
+    """Returns the width of a class in a legend, and of the gap after it."""
+    from PIL import Image, ImageDraw
+
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    return SWATCH + 4 + int(pen.textlength(name)) + GAP
 
 
 def confusion_picture(counts: np.ndarray, classes: Sequence[str]):

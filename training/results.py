@@ -23,20 +23,17 @@ from monitoring.report.advise import advise
 from monitoring.report.run_page import write_report
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
-from training.class_masks import IGNORED
 from training.class_scores import ClassEvaluation
 from training.data import batches, draw_images
 from training.evaluate import (
     Evaluation,
     score_line,
-    spread,
     write_evaluation,
 )
 from training.export import export, summary
 from training.narrowing import final_values
 from training.prediction_pictures import draw_predictions, spread_over, write_confusion
 from training.run import Run
-from training.split import Split
 from training.split_scores import score
 from training.stages import stages_of
 
@@ -115,20 +112,11 @@ def _evaluate(run: Run, durations: Durations, *, verbose: int) -> None:
         training_seconds=durations.training,
         monitoring_seconds=durations.monitoring,
         monitoring_seconds_estimated=durations.estimated,
-        per_image_iou=spread(scores.image_ious),
-        sweep=scores.sweep,
-        **({} if scores.only_class is None else {"all_predicted": scores.only_class}),
-        **_ignored(test),
+        **scores.further(test),
         **_cut(run, evaluation),
     )
     if verbose:
         print(score_line(evaluation))
-
-
-def _ignored(split: Split) -> dict[str, float]:
-    """Returns the fraction of pixels that are not scored, if there are any."""
-    fraction = float(split.counts[IGNORED] / split.counts.sum())
-    return {"ignored_share": fraction} if fraction else {}
 
 
 def _cut(run: Run, evaluation: Evaluation | ClassEvaluation) -> dict[str, dict]:

@@ -1,6 +1,7 @@
 """Scores of a split that is larger than memory: counted part by part, the same to the digit."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from training.evaluate import (
     foreground_counts,
     foreground_evaluation,
     image_ious,
+    spread,
 )
 from training.outputs import Outputs
 from training.split import Split
@@ -25,10 +27,12 @@ class Scores:
 
     Args:
         outputs: What the network puts out.
+        border: Logit from which a pixel is foreground, of one class. Defaults to 0, which is a
+            probability of 0.5.
     """
 
-    def __init__(self, outputs: Outputs):
-        self.outputs = outputs
+    def __init__(self, outputs: Outputs, border: float = 0.0):
+        self.outputs, self._border = outputs, border
         shape = (outputs.channels, outputs.channels) if outputs.classes else (4,)
         self._counts = np.zeros(shape, int)
         self._swept = np.zeros((len(THRESHOLDS), 4), int)
@@ -38,7 +42,8 @@ class Scores:
     def add(self, values: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Adds outputs and masks of some images; returns the class of each pixel."""
         logits = np.asarray(self.outputs.logits(values))
-        labels, classes = self.outputs.as_logits.labels(logits), self.outputs.classes
+        classes = self.outputs.classes
+        labels = self.outputs.as_logits.labels(logits) if classes else logits >= self._border
         if classes:
             self._counts += confusion(labels, masks, len(classes))
         else:
@@ -57,6 +62,22 @@ class Scores:
         if self.outputs.classes:
             return class_evaluation(self._counts, self.outputs.classes, images)
         return foreground_evaluation(self._counts, images)
+
+    def further(self, split: Split) -> dict[str, Any]:
+        """Returns what stands beside the scores in evaluation.json.
+
+        That is scores of each image and at each threshold; all_predicted, the class that is
+        predicted everywhere, and ignored_share, the fraction of pixels that are not scored, if
+        there are any.
+        """
+        values: dict[str, Any] = {
+            "per_image_iou": spread(self.image_ious),
+            "sweep": self.sweep,
+        }
+        if self.only_class is not None:
+            values["all_predicted"] = self.only_class
+        ignored = float(split.counts[IGNORED] / split.counts.sum())
+        return values | ({"ignored_share": ignored} if ignored else {})
 
     @property
     def image_ious(self) -> np.ndarray:
@@ -88,6 +109,7 @@ def score(
     *,
     batch: int = 16,
     keep: np.ndarray | None = None,
+    border: float = 0.0,
 ) -> tuple[Scores, np.ndarray]:
     """Scores a network on a split, part by part.
 
@@ -97,11 +119,12 @@ def score(
         predict: From a part of the split to the network's outputs.
         batch: Parts are multiples of so many images. Defaults to 16.
         keep: Numbers of images whose predictions are returned. Defaults to None: none.
+        border: As for `Scores`. Defaults to 0.
 
     Returns:
         The scores, and the classes of the pixels of these images.
     """
-    scores = Scores(outputs)
+    scores = Scores(outputs, border)
     bytes_per_image = int(np.prod(split.images.shape[1:3])) * outputs.channels * 4
     size = max(PART // bytes_per_image // batch, 1) * batch
     wanted = np.arange(0) if keep is None else keep
