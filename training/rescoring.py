@@ -154,7 +154,7 @@ def network_values(
         if progress is not None:
             progress.step(len(split))
     else:
-        for image in split.images:
+        for image in np.asarray(split.images):
             values.append(network.run(network.prepare(image[None])))
             if progress is not None:
                 progress.step()
