@@ -109,8 +109,8 @@ def tiled_probabilities(
         tiles = cut(image, tiling)
         while batch := list(islice(tiles, BATCH)):
             for values in network.probabilities(np.stack(batch)):
-                yield values
                 if step is not None:
                     step()
+                yield values
 
     return merge(predicted(), tiling)

@@ -154,8 +154,9 @@ def network_values(
         if progress is not None:
             progress.step(len(split))
     else:
-        for image in np.asarray(split.images):
-            values.append(network.run(network.prepare(image[None])))
+        for number in range(len(split)):
+            image = split.images[number : number + 1]
+            values.append(network.run(network.prepare(image)))
             if progress is not None:
                 progress.step()
     return np.concatenate(values)
