@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from training import split_scores
+from training.config import read_config
 from training.data import batches
 from training.disk_array import DiskArray, MemoryArray
 from training.evaluate import evaluate, image_ious, sweep
 from training.outputs import Outputs
 from training.split import Split
 from training.split_scores import score
+from training.splits import read_config_splits
+from training.tiling import Tiling, plan_axis
 
 
 def stored(array, kind=DiskArray):
-    rows = kind(array.shape, array.dtype)
+    rows = kind(array.shape[1:], array.dtype)
     for row in array:
         rows.add(row)
     return rows.rows
@@ -45,7 +49,7 @@ def test_rows_are_those_of_an_array(index, dtype):
 
 def test_rows_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"Expected rows of \(2,\) uint8. Received: \(3,\) uint8"):
-        DiskArray((4, 2), np.dtype("u1")).add(np.zeros(3, np.uint8))
+        DiskArray((2,), np.dtype("u1")).add(np.zeros(3, np.uint8))
     with pytest.raises(IndexError):
         stored(np.zeros((2, 2)))[2]
 
@@ -110,3 +114,28 @@ def test_a_run_from_disk_is_the_same_run(tiny, tmp_path):
             [weight.tobytes() for weight in model.get_weights()],
         )
     assert results["200MB"] == results["10k"]
+
+
+@pytest.mark.parametrize("memory", ["2G", "1k"])
+def test_large_images_are_cut_into_tiles_with_their_masks(tmp_path, rng, memory):
+    for split in ("train", "val", "test"):
+        for kind in ("img", "mask"):
+            (tmp_path / split / kind).mkdir(parents=True)
+        for number, (height, width) in enumerate(((50, 70), (24, 32), (20, 90))):
+            pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / "img" / f"{number}.png")
+            mask = (pixels[..., 0] > 100).astype(np.uint8)
+            Image.fromarray(mask).save(tmp_path / split / "mask" / f"{number}.png")
+    data = {"root": str(tmp_path), "tiles": 8, "memory": memory}
+    config = read_config(None, {"data": data, "model": {"input_size": [24, 32]}})
+    test = read_config_splits(config).test
+    counts = [len(Tiling(plan_axis(h, 24, 8), plan_axis(w, 32, 8))) for h, w in
+              ((50, 70), (24, 32), (20, 90))]  # fmt: skip
+    assert len(test) == sum(counts) and counts[1] == 1
+    images, masks = np.asarray(test.images), np.asarray(test.masks)
+    assert images.shape[1:] == (24, 32, 3)
+    np.testing.assert_array_equal(masks, images[..., :1] > 100)
+    assert test.names[counts[0]] == "1" and test.names[0] == "0#0"
+    with pytest.raises(ValueError, match="Expected an overlap of 0 to 23 pixels"):
+        wrong = {"data": {**data, "tiles": 24}, "model": {"input_size": [24, 32]}}
+        read_config_splits(read_config(None, wrong))

@@ -10,20 +10,24 @@ import numpy as np
 
 
 class MemoryArray:
-    """The same in memory: its rows are added one by one, and are then a plain array.
+    """Rows of one shape that are added one by one, and are then a plain array.
 
-    Attributes:
-        rows: The array.
+    Args:
+        row: Shape of a row.
+        dtype: Of the rows.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: np.dtype):
-        self.rows = np.empty(shape, dtype)
-        self._added = 0
+    def __init__(self, row: Sequence[int], dtype: np.dtype):
+        self._rows: list[np.ndarray] = []
 
     def add(self, row: np.ndarray) -> None:
         """Adds the next row."""
-        self.rows[self._added] = row
-        self._added += 1
+        self._rows.append(row)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows as one array."""
+        return np.stack(self._rows)
 
 
 class DiskArray:
@@ -33,20 +37,20 @@ class DiskArray:
     The file lies in the folder for temporary files, which the variable TMPDIR names.
 
     Args:
-        shape: (rows, ...), once all rows are added.
+        row: Shape of a row.
         dtype: Of the rows.
 
     Example:
-        >>> array = DiskArray((2, 3), np.dtype("uint8"))
+        >>> array = DiskArray((3,), np.dtype("uint8"))
         >>> for row in ([1, 2, 3], [4, 5, 6]):
         ...     array.add(np.array(row, np.uint8))
         >>> array[[1, 0]].tolist()
         [[4, 5, 6], [1, 2, 3]]
     """
 
-    def __init__(self, shape: Sequence[int], dtype: np.dtype):
-        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
-        self._row = int(np.prod(self.shape[1:])) * self.dtype.itemsize
+    def __init__(self, row: Sequence[int], dtype: np.dtype):
+        self.dtype, self._shape, self._count = np.dtype(dtype), tuple(row), 0
+        self._row = int(np.prod(self._shape)) * self.dtype.itemsize
         self._file = tempfile.TemporaryFile()
         weakref.finalize(self, self._file.close)
 
@@ -57,11 +61,17 @@ class DiskArray:
             OSError: The disk is full.
             ValueError: The row has another shape or type.
         """
-        if row.shape != self.shape[1:] or row.dtype != self.dtype:
+        if row.shape != self._shape or row.dtype != self.dtype:
             raise ValueError(
-                f"Expected rows of {self.shape[1:]} {self.dtype}. Received: {row.shape} {row.dtype}"
+                f"Expected rows of {self._shape} {self.dtype}. Received: {row.shape} {row.dtype}"
             )
         self._file.write(np.ascontiguousarray(row).data)
+        self._count += 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of each."""
+        return (self._count, *self._shape)
 
     @property
     def rows(self) -> "DiskArray":

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from training.pairs import (
 from training.pixels import read_pixels, resize
 from training.scaling import EIGHT_BITS, Scaling
 from training.split import PART, Split, Splits
+from training.tiling import Tiling, cut, plan_axis
 
 
 def read_splits(
@@ -78,12 +79,15 @@ class ImageOptions:
         size: Height and width to resize to, in pixels.
         channels: 1: grey; 3: RGB; 4: RGBA; others are those of a TIFF or .npy.
         scaling: How their values become a network's input.
+        overlap: Fewest pixels that the tiles share into which images are cut; None: images are
+            resized instead.
         on_disk: Whether they are kept on disk once they are decoded. Defaults to False: in memory.
     """
 
     size: tuple[int, int]
     channels: int = 3
     scaling: Scaling = EIGHT_BITS
+    overlap: int | None = None
     on_disk: bool = False
 
 
@@ -97,6 +101,20 @@ def read_pairs(pairs: Pairs, options: ImageOptions, mask_options: MaskOptions) -
     """
     agreement = MaskAgreement()
     return Splits(*(_read_split(pairs[name], options, mask_options, agreement) for name in SPLITS))
+
+
+def decoded_bytes(pairs: Pairs, options: ImageOptions) -> int:
+    """Estimates how much memory decoded images and masks take, by the first image.
+
+    Raises:
+        ValueError: That image cannot be read.
+    """
+    first = next(pair.image for part in pairs.values() for pair in part)
+    pixels = read_pixels(first, options.channels)
+    each = options.size[0] * options.size[1] * (options.channels * pixels.itemsize + 1)
+    if options.overlap is not None:
+        each *= len(_tiling(pixels, options))
+    return each * sum(map(len, pairs.values()))
 
 
 def read_images(folder: Path, size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -134,21 +152,24 @@ def _read_split(
         agreement: Knows the masks that were read before.
     """
     read = partial(_read_pair, options=options, mask_options=mask_options)
-    names, images, masks = zip(*pairs, strict=True)
+    _, images, masks = zip(*pairs, strict=True)
     dtype = read_pixels(images[0], options.channels).dtype
-    shape = (len(pairs), *options.size)
-    array = DiskArray if options.on_disk else MemoryArray
-    pictures, labels = array((*shape, options.channels), dtype), array((*shape, 1), np.dtype("u1"))
-    for image, path, (picture, mask) in zip(images, masks, _each(read, images, masks), strict=True):
+    array: type[DiskArray] | type[MemoryArray] = DiskArray if options.on_disk else MemoryArray
+    pictures = array((*options.size, options.channels), dtype)
+    labels, numbered = array((*options.size, 1), np.dtype("u1")), []
+    for pair, (tiles, mask) in zip(pairs, _each(read, images, masks), strict=True):
+        image, picture = pair.image, tiles[0][0]
         if picture.dtype != dtype:
             raise ValueError(
                 f"{image} has {_depth(picture.dtype)} bits, {images[0]} {_depth(dtype)}: convert "
                 "one of them"
             )
-        agreement.check(path, mask)
-        pictures.add(picture)
-        labels.add(mask.labels[..., None])
-    split = Split(pictures.rows, labels.rows, names, options.scaling)
+        agreement.check(pair.mask, mask)
+        for number, (picture, label) in enumerate(tiles):
+            pictures.add(picture)
+            labels.add(label)
+            numbered.append(f"{pair.name}#{number}" if len(tiles) > 1 else pair.name)
+    split = Split(pictures.rows, labels.rows, tuple(numbered), options.scaling)
     check_classes_present(split.counts, str(masks[0].parent), mask_options.classes)
     if dtype != np.uint8 and options.scaling.mean is None:
         raise ValueError(_scaling_advice(split.images[:PART], str(images[0].parent)))
@@ -180,7 +201,10 @@ def _each(read: Callable, *files: Sequence[Path]) -> Iterator:
 
 
 def _read_pair(image: Path, mask: Path, *, options: ImageOptions, mask_options: MaskOptions):
-    """Returns an image (height, width, channels), and its mask, at its size."""
+    """Returns an image's tiles, each with its labels, and its mask; resized, it is one tile.
+
+    Images are (height, width, channels), labels (height, width, 1), both of the size to read.
+    """
     pixels, found = read_pixels(image, options.channels), read_mask(mask, mask_options)
     height, width = found.labels.shape
     if pixels.shape[:2] != (height, width):
@@ -190,8 +214,18 @@ def _read_pair(image: Path, mask: Path, *, options: ImageOptions, mask_options: 
         )
     from PIL import Image
 
+    if options.overlap is not None:
+        tiling = _tiling(pixels, options)
+        parts = (cut(array, tiling) for array in (pixels, found.labels[..., None]))
+        return list(zip(*parts, strict=True)), found
     labels = Image.fromarray(found.labels).resize(options.size[::-1], Image.Resampling.NEAREST)
-    return resize(pixels, options.size), replace(found, labels=np.asarray(labels))
+    return [(resize(pixels, options.size), np.asarray(labels)[..., None])], found
+
+
+def _tiling(pixels: np.ndarray, options: ImageOptions) -> Tiling:
+    """Returns how an image is cut into tiles."""
+    sides = zip(pixels.shape[:2], options.size, strict=True)
+    return Tiling(*(plan_axis(side, tile, options.overlap or 0) for side, tile in sides))
 
 
 def _read_image(path: Path, *, options: ImageOptions) -> np.ndarray:

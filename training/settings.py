@@ -107,11 +107,11 @@ class DataConfig(Section):
     the folder looks. `split`: if None, as the folder is split. `channels`: 1 for grey, 3 for RGB, 4
     for RGBA, others as a TIFF or .npy has them. `mean` and `scale`: a number for each channel, or
     one for all; (value - mean) / scale is a network's input; if None, 0..255 becomes -1..1.
-    `classes`: how many there
-    are, or their names; if None or 1, foreground and background. `colours`, `foreground`, `ignore`
-    and `alpha`: how masks are read that are not classes by themselves; see `MaskOptions`. `memory`:
-    bytes of decoded images and masks above which they are kept on disk, in the folder for temporary
-    files.
+    `classes`: how many there are, or their names; if None or 1, foreground and background.
+    `colours`, `foreground`, `ignore` and `alpha`: how masks are read that are not classes by
+    themselves; see `MaskOptions`. `tiles`: images are cut into tiles of the network's size that
+    share so many pixels; if None, they are resized. `memory`: bytes of decoded images and masks
+    above which they are kept on disk, in the folder for temporary files.
     """
 
     root: AbsolutePath | None = None
@@ -128,6 +128,7 @@ class DataConfig(Section):
     foreground: MaskValues | None = None
     ignore: MaskValues | None = None
     alpha: Literal["mask", "ignore"] | None = None
+    tiles: Annotated[int, Field(ge=0)] | None = None
     memory: Bytes = 2 * 2**30
     augmentation: AugmentationConfig = AugmentationConfig()
 

@@ -1,8 +1,9 @@
 """The images that a configuration asks for."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from training.images import ImageOptions, read_pairs
+from training.images import ImageOptions, decoded_bytes, read_pairs
 from training.pairs import Pairs, check_splits, find_pairs, layout_of
 from training.settings import Config, DataConfig
 from training.split import Splits
@@ -28,15 +29,10 @@ def read_config_splits(config: Config, data: str | Path | None = None) -> Splits
             "name a folder of images (--data)"
         )
     if root is not None:
-        data_section, pairs = config.data, config_pairs(config.data, Path(root))
-        count, channels = sum(map(len, pairs.values())), data_section.channels
-        options = ImageOptions(
-            size,
-            channels,
-            data_section.scaling,
-            on_disk=count * size[0] * size[1] * (channels + 1) > data_section.memory,
-        )
-        return read_pairs(pairs, options, data_section.masks)
+        section, pairs = config.data, config_pairs(config.data, Path(root))
+        options = ImageOptions(size, section.channels, section.scaling, section.tiles)
+        on_disk = decoded_bytes(pairs, options) > section.memory
+        return read_pairs(pairs, replace(options, on_disk=on_disk), section.masks)
     if size != (HEIGHT, WIDTH):
         raise ValueError(
             f"model.input_size: the drawn scenes are {HEIGHT}x{WIDTH}; other sizes need "
