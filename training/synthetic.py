@@ -17,7 +17,11 @@ _COLUMNS = np.arange(WIDTH)[None, :]
 
 
 def synthetic_splits(
-    seed: int = 0, counts: dict[str, int] | None = None, classes: int = 1
+    seed: int = 0,
+    counts: dict[str, int] | None = None,
+    classes: int = 1,
+    *,
+    path_width: float = 1.0,
 ) -> Splits:
     """Draws the three splits; no scene appears in two of them.
 
@@ -26,6 +30,7 @@ def synthetic_splits(
         counts: Number of images in train, val and test. Defaults to 400, 100 and 100.
         classes: 1 for masks of the path, 3 for the numbers of `CLASSES`; the images are the same.
             Defaults to 1.
+        path_width: Factor of the path's width; 0.13 makes it 3 % of the pixels. Defaults to 1.
 
     Returns:
         Splits of images (60, 80, 3) and masks (60, 80, 1) in uint8.
@@ -38,14 +43,16 @@ def synthetic_splits(
     drawn = {}
     for index, (name, count) in enumerate((counts or COUNTS).items()):
         rng = np.random.default_rng([seed, index])
-        scenes = [draw_scene(rng, classes) for _ in range(count)]
+        scenes = [draw_scene(rng, classes, path_width) for _ in range(count)]
         images, masks = (np.stack(arrays) for arrays in zip(*scenes, strict=True))
         names = tuple(f"{name}_{number:04d}" for number in range(count))
         drawn[name] = Split(images, masks, names)
     return Splits(**drawn)
 
 
-def draw_scene(rng: np.random.Generator, classes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(
+    rng: np.random.Generator, classes: int = 1, path_width: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws one scene.
 
     A path in perspective runs from the bottom edge to the horizon, or until a bend hides it.
@@ -59,7 +66,7 @@ def draw_scene(rng: np.random.Generator, classes: int = 1) -> tuple[np.ndarray, 
     """
     horizon = int(rng.integers(8, 26))
     depth = np.clip((_ROWS - horizon) / (HEIGHT - horizon), 0.0, 1.0)  # 0 far, 1 near
-    mask = (_path(rng, depth) & (_ROWS >= horizon)).astype(np.uint8)
+    mask = (_path(rng, depth, path_width) & (_ROWS >= horizon)).astype(np.uint8)
     in_obstacle = 2 if classes > 1 else 0
 
     path_colour, terrain_colour = _ground_colours(rng)
@@ -78,12 +85,12 @@ def draw_scene(rng: np.random.Generator, classes: int = 1) -> tuple[np.ndarray, 
     return np.clip(image, 0, 255).astype(np.uint8), mask[..., None]
 
 
-def _path(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+def _path(rng: np.random.Generator, depth: np.ndarray, width: float) -> np.ndarray:
     """Returns where the path is, (height, width): a bent strip, wider towards the viewer."""
     far, near = rng.uniform(0.1, 0.9) * WIDTH, rng.uniform(0.1, 0.9) * WIDTH
     bend = rng.uniform(-0.7, 0.7) * WIDTH
     centre = far + (near - far) * depth + bend * depth * (1.0 - depth)
-    half_width = rng.uniform(1.0, 3.5) + rng.uniform(12.0, 38.0) * depth
+    half_width = width * (rng.uniform(1.0, 3.5) + rng.uniform(12.0, 38.0) * depth)
     ragged = 1.0 + 0.1 * (_noise(rng, 20, 1) - 0.5)
     return np.abs(_COLUMNS - centre) < half_width * ragged
 
