@@ -4,7 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: train test test-all test-slow soak audit test-grid test-torch benchmark benchmark-check lint clean
+.PHONY: train weights test test-all test-slow soak audit test-grid test-torch benchmark benchmark-check lint clean
 
 train: .venv/installed
 	$(BIN)/python train.py --model bu_net --probes encoder,bottleneck $(ARGS)
@@ -39,6 +39,15 @@ test-grid: .venv/installed-dev
 test-torch: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet 'torch>=2.8,<2.14'
 	$(BIN)/python -m pytest tests/test_backends.py -k torch
+
+# the weights that ship, from the drawn scenes; an hour
+weights: .venv/installed-dev
+	$(BIN)/python train.py --model nano_u --output runs/weights/nano_u
+	$(BIN)/python train.py --model bu_net --output runs/weights/bu_net
+	$(BIN)/python train.py --config tests/series/wide.yaml --output runs/weights/wide
+	$(BIN)/python train.py --narrow runs/weights/wide --macs 2.4M --epochs 30 --output runs/weights/narrow
+	$(BIN)/python tests/pack_weights.py runs/weights/nano_u=scenes runs/weights/bu_net=scenes \
+		runs/weights/narrow=scenes-narrow
 
 # an hour on two cores, which must be idle otherwise
 benchmark benchmarks.json: .venv/installed-dev

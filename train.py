@@ -43,7 +43,7 @@ def overrides(args: argparse.Namespace) -> dict[str, dict]:
     if monitoring is None and probes is not None:
         monitoring = True
     values = {
-        "model": {"name": args.model, "probes": probes},
+        "model": {"name": args.model, "probes": probes, "weights": args.weights},
         "data": {"root": args.data, "classes": args.classes, "split": split_settings(args)},
         "training": {
             **{"epochs": args.epochs, "batch_size": args.batch_size, "seed": args.seed},

@@ -7,6 +7,7 @@ that builds the network.
 from .bu_net import BU_Net
 from .nano_u import Nano_U
 from .narrowing import channel_groups, narrow
+from .pretrained import pretrained_names, pretrained_settings
 from .probes import Probe, probe_names, side_model
 from .quantization.network import quantization_aware
 
@@ -19,6 +20,8 @@ __all__ = [
     "Probe",
     "channel_groups",
     "narrow",
+    "pretrained_names",
+    "pretrained_settings",
     "probe_names",
     "quantization_aware",
     "side_model",

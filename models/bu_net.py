@@ -6,6 +6,7 @@ import keras
 from keras import KerasTensor, layers
 
 from .blocks import StageWidth, check_classes, check_input_shape, check_widths, stage, upsample
+from .pretrained import set_pretrained
 from .probes import add_probe, probe_groups
 
 BLOCKS = 3  # of a stage
@@ -19,6 +20,7 @@ def BU_Net(
     decoder_filters: Sequence[StageWidth] | None = None,
     late_upsampling: bool = False,
     classes: int | Sequence[str] = 1,
+    weights: str | None = None,
     enable_probes: bool | Sequence[str] = False,
     name: str = "bu_net",
 ) -> keras.Model:
@@ -42,6 +44,9 @@ def BU_Net(
             Defaults to False.
         classes: How many classes exclude one another, or their names; 1 is foreground and
             background. Defaults to 1.
+        weights: Name of weights that ship with the project, "scenes": trained on the scenes that it
+            draws. The last layer keeps its own if there are several classes. Defaults to None:
+            random.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". An encoder probe sits before the skip
             forks off. Defaults to False.
@@ -52,7 +57,7 @@ def BU_Net(
         foreground, or one for each of several classes.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the weights are of other widths.
 
     Example:
         >>> BU_Net(input_shape=(61, 83, 3), filters=(8, 16), bottleneck=16).output_shape
@@ -88,7 +93,10 @@ def BU_Net(
         x = stage(x, blocks[early:], middle_relu=False, name=part, first=1 + early)
         x = add_probe(x, part, groups)
 
-    return keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
+    model = keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
+    if weights is not None:
+        set_pretrained(model, "bu_net", weights)
+    return model
 
 
 def _crop(x: KerasTensor, skip: KerasTensor, *, name: str) -> KerasTensor:

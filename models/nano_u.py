@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from .blocks import StageWidth, check_classes, check_input_shape, check_widths, stage, upsample
+from .pretrained import set_pretrained
 from .probes import add_probe, probe_groups
 
 BLOCKS = 2  # of a stage
@@ -19,6 +20,7 @@ def Nano_U(
     decoder_filters: Sequence[StageWidth] | None = None,
     late_upsampling: bool = False,
     classes: int | Sequence[str] = 1,
+    weights: str | None = None,
     enable_probes: bool | Sequence[str] = False,
     name: str = "nano_u",
 ) -> keras.Model:
@@ -40,6 +42,9 @@ def Nano_U(
             Defaults to False.
         classes: How many classes exclude one another, or their names; 1 is foreground and
             background. Defaults to 1.
+        weights: Name of weights that ship with the project, "scenes": trained on the scenes that it
+            draws. The last layer keeps its own if there are several classes. Defaults to None:
+            random.
         enable_probes: False, True (encoder and bottleneck), or a sequence drawn from
             "encoder", "bottleneck" and "decoder". Probes are named probe_encoder_1 and so
             on, probe_bottleneck, probe_decoder_1 and so on, and change no output.
@@ -51,7 +56,8 @@ def Nano_U(
         foreground, or one for each of several classes.
 
     Raises:
-        ValueError: The size cannot be pooled that often, or an argument is out of range.
+        ValueError: The size cannot be pooled that often, an argument is out of range, or the
+            weights are of other widths.
 
     Example:
         >>> Nano_U().count_params()
@@ -83,7 +89,10 @@ def Nano_U(
         x = stage(x, blocks[early:], middle_relu=True, name=part, first=1 + early)
         x = add_probe(x, part, groups)
 
-    return keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
+    model = keras.Model(inputs, layers.Conv2D(logits, 1, name="logits")(x), name=name)
+    if weights is not None:
+        set_pretrained(model, "nano_u", weights)
+    return model
 
 
 def _pooling_factors(shape: tuple[int, int, int], stages: int) -> list[tuple[int, int]]:

@@ -63,6 +63,8 @@ def read_config(
         return narrow_config(chosen)
     defaults = shipped_settings(chosen.get("model", {}).get("name", ModelConfig().name))
     config = validate(merge(defaults, chosen), source="configuration")
+    if config.model.weights is not None:
+        config = _with_widths(config)
     if config.narrow != NarrowConfig() and not for_pipeline:
         raise ValueError(
             "A budget and the other settings of narrow need narrow.parent (--narrow): there is "
@@ -73,6 +75,20 @@ def read_config(
         model = config.model.model_copy(update={"probes": DEFAULT_PROBES})
         config = config.model_copy(update={"model": model})
     return config
+
+
+def _with_widths(config: Config) -> Config:
+    """Returns a configuration with widths where it has none: those of its weights.
+
+    Raises:
+        ValueError: There are no such weights.
+    """
+    from models import pretrained_settings  # it needs Keras
+
+    settings = pretrained_settings(config.model.name, str(config.model.weights))
+    missing = {key: value for key, value in settings.items() if getattr(config.model, key) is None}
+    model = ModelConfig.model_validate(config.model.model_dump(exclude_none=True) | missing)
+    return config.model_copy(update={"model": model})
 
 
 def shipped_settings(name: str) -> dict[str, Any]:

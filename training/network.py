@@ -72,7 +72,7 @@ def build(config: Config) -> keras.Model:
 
 def builder_options(config: Config) -> dict[str, Any]:
     """Returns what a builder takes beside the input's shape and probes; defaults are left out."""
-    names = ("filters", "bottleneck", "decoder_filters", "late_upsampling")
+    names = ("filters", "bottleneck", "decoder_filters", "late_upsampling", "weights")
     values = {name: getattr(config.model, name) for name in names}
     options = {name: value for name, value in values.items() if value is not None}
     return options | {"classes": config.data.masks.classes or 1}

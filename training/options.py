@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
         action="store_false",
         help="build probes, measure nothing",
     )
+    options.add_argument(
+        "--weights", metavar="NAME", help="weights to begin with: scenes (default: random)"
+    )
     options.add_argument("--data", metavar="DIR", help="images and masks (default: drawn scenes)")
     options.add_argument(
         "--split",

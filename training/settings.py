@@ -47,7 +47,8 @@ from training.synthetic import CLASSES
 class ModelConfig(Section):
     """The network; where a width is None, its builder's default is used.
 
-    Widths are those of a stage, or a list with one for each of its blocks.
+    Widths are those of a stage, or a list with one for each of its blocks. `weights`: name of those
+    to begin with, which decide the widths that are None; if None, they are random.
     """
 
     name: str = "nano_u"
@@ -56,6 +57,7 @@ class ModelConfig(Section):
     bottleneck: StageWidth | None = None
     decoder_filters: Widths | None = None
     late_upsampling: bool = False
+    weights: str | None = None
     probes: Names = ()
 
 

@@ -92,7 +92,11 @@ class Stages:
 
     def _build_and_count(self, filters: tuple[Any, ...], bottleneck: Any) -> Cost:
         settings = self.config.model
-        options = builder_options(self.config) | {"filters": filters, "bottleneck": bottleneck}
+        options = (
+            builder_options(self.config)
+            | {"weights": None}
+            | {"filters": filters, "bottleneck": bottleneck}
+        )
         cost = model_cost(
             MODELS[settings.name]((*settings.input_size, self.config.data.channels), **options)
         )

@@ -26,6 +26,7 @@ def train(
     epochs: int | None = None,
     *,
     probes: Sequence[str] | None = None,
+    weights: str | None = None,
     data: str | Path | Sequence[Any] | None = None,
     classes: int | Sequence[str] | None = None,
     loss: str | None = None,
@@ -53,6 +54,7 @@ def train(
         epochs: Passes through the training split.
         probes: Drawn from "encoder", "bottleneck" and "decoder"; they are built, and measured
             if monitoring is on.
+        weights: Name of weights to begin with, "scenes". Defaults to None: `config`'s, else random.
         data: Folder with {train,val,test}/{img,mask}/NAME.{png,jpg}; or (train, val, test), each
             of which is (images, masks) as arrays, a tf.data.Dataset or a keras.utils.PyDataset:
             images (images, height, width, channels) in uint8, 0..255, and masks (images, height,
@@ -102,7 +104,9 @@ def train(
     if resume is not None:
         settings = (model_name, epochs, probes, classes, config, batch_size, distill_from)
         more = (quantization_aware, export_format, output, seed, enable_nas_monitoring or None)
-        if any(value is not None for value in (*settings, *more, loss, narrow, nas_config)):
+        if any(
+            value is not None for value in (*settings, *more, loss, weights, narrow, nas_config)
+        ):
             raise ValueError(
                 "A resumed run uses its own settings: with resume, give no argument but "
                 "nas_callback and verbose, and data that were given from Python."
@@ -113,7 +117,7 @@ def train(
     monitored = enable_nas_monitoring or nas_config is not None or nas_callback is not None
     nas: dict = {"enabled": True} if monitored else {}
     sections: dict[str, dict] = {
-        "model": {"name": model_name, "probes": probes},
+        "model": {"name": model_name, "probes": probes, "weights": weights},
         "data": {"classes": classes},
         "training": {
             **{"epochs": epochs, "batch_size": batch_size, "seed": seed},
