@@ -208,9 +208,9 @@ def test_what_has_no_counterpart_says_why():
         "training.nano_u.new_key": 1,
     }
     said = remarks(translate(changed(changes)))
-    assert "no Tversky loss" in said["training.nano_u.tversky_weight"]
-    assert "weights trained otherwise do not fit" in said["data.normalization.mean"]
-    assert said["data.normalization.std"] == "images are scaled to -1..1 here, too"
+    assert "--loss bce+tversky" in said["training.nano_u.tversky_weight"]
+    assert translate(changed(changes)).config["data"]["mean"] == [123.675, 116.28, 103.53]
+    assert translate(changed(changes)).config["data"]["scale"] == [127.5] * 3
     assert "neither does this project" in said["training.nano_u.new_key"]
     assert "--distill-from" in said["training.nano_u.distillation.teacher_weights"]
     assert said["training.bu_net.epochs"].endswith("--model bu_net")

@@ -30,7 +30,6 @@ IMAGES = tuple(
     for split in ("train", "val", "test")
     for kind in ("img", "mask")
 )
-ALWAYS_HERE = "here, a mean and std of 0.5: weights trained otherwise do not fit"
 AUGMENTATION = (  # (key of augment_params, key of ours, Nano-U's default)
     ("max_rotation_deg", "rotation", 20.0),
     ("brightness", "brightness", 0.2),
@@ -195,12 +194,9 @@ def _root(name: str, path: Any) -> str | None:
 
 def _translate_images(keys: Keys) -> None:
     """Notes how pixels are scaled, and sets how images are changed at random."""
-    for name in ("mean", "std"):
-        key, value, numbers = keys.take(f"data.normalization.{name}")
-        same = numbers in ([0.5] * 3, 0.5)
-        keys.note(key, value, f"images are scaled to -1..1 {'here, too' if same else ALWAYS_HERE}")
+    _translate_normalization(keys)
     key, value, classes = keys.take("data.num_classes")
-    keys.note(key, value, f"networks have one output here{', too' * (classes == 1)}")
+    keys.note(key, value, f"networks have one output{', too' * (classes == 1)}; see data.classes")
     key, value, augmented = keys.take(keys.own("augment"), default=False)
     parameters = keys.own("augment_params.")
     if not augmented:
@@ -216,6 +212,25 @@ def _translate_images(keys: Keys) -> None:
     keys.note(flip, given, remark * flips, ours="data.augmentation.horizontal_flip")
     for theirs, ours, default in AUGMENTATION:
         keys.move(parameters + theirs, to=f"data.augmentation.{ours}", default=default)
+
+
+def _translate_normalization(keys: Keys) -> None:
+    """Sets how pixels are scaled: a pixel of 0..255 where Nano-U divides it by 255 first."""
+    taken = [keys.take(f"data.normalization.{name}") for name in ("mean", "std")]
+    numbers = [numbers if isinstance(numbers, list) else [numbers] for _, _, numbers in taken]
+    is_default = all(each in ([0.5], [0.5] * 3) for each in numbers)
+    is_usable = all(
+        len(each) in (1, 3) and all(type(n) in (int, float) and n >= least for n in each)
+        for each, least in zip(numbers, (-1e6, 1e-6), strict=True)
+    )
+    for (key, value, _), each, ours in zip(taken, numbers, ("mean", "scale"), strict=True):
+        if is_default:
+            keys.note(key, value, "images are scaled to -1..1 here, too")
+        elif is_usable:
+            scaled = [round(255 * n, 4) for n in each]
+            keys.put(key, value, f"data.{ours}", scaled, "of pixels from 0 to 255")
+        else:
+            keys.note(key, value, "images are scaled to -1..1: a mean and a std for each channel")
 
 
 def _note_the_rest(keys: Keys) -> None:

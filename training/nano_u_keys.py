@@ -8,10 +8,10 @@ ABSENT = "absent"
 
 # Why a key of training.<model> has no counterpart. All that concerns the loss stands here.
 LOSS_KEYS = {
-    "loss": "the loss is binary cross-entropy here, too; Nano-U does not read this key",
+    "loss": "the loss is binary cross-entropy here, too (--loss); Nano-U does not read this key",
     **dict.fromkeys(
         ("tversky_weight", "tversky_alpha", "tversky_beta"),
-        "there is no Tversky loss here: the loss is binary cross-entropy",
+        "--loss bce+tversky adds a Tversky loss, with weights of its own",
     ),
 }
 TRAINING_KEYS = {
@@ -26,7 +26,7 @@ TRAINING_KEYS = {
 DATA_KEYS = {
     **dict.fromkeys(
         ("data.split.train", "data.split.validation", "data.split.test"),
-        "images are split into folders before they are given to this project",
+        "images are split by their folders, or by --split and --groups",
     ),
     "data.paths.models_dir": "the model lies in its run's folder",
     "data.paths.results_dir": "each run has a folder of its own; --output names it",
