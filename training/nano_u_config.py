@@ -160,6 +160,8 @@ def _translate_model(keys: Keys) -> None:
         used = filters[:STAGES] if only_three else filters
         unused = "" if used == filters else f"Nano-U uses the first {STAGES} alone"
         keys.put(key, value, "model.filters", used, unused)
+    else:
+        keys.note(key, value, "null: model.filters keeps the default of this project")
     bottleneck = (keys.own("bottleneck"), f"models.{keys.model}.bottleneck")
     keys.move(*bottleneck, to="model.bottleneck")
     for section in ("training", "models"):
