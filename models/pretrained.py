@@ -13,7 +13,11 @@ import numpy as np
 FOLDER = Path(__file__).parent / "weights"
 HEAD = "logits/"  # weights of the last layer, whose shape depends on the classes
 SETTINGS = "settings"  # JSON in a file of weights: the builder's arguments
-CHECKSUMS: Mapping[str, str] = {}  # {file: SHA-256}; `make weights` prints them
+CHECKSUMS: Mapping[str, str] = {  # {file: SHA-256}; `make weights` prints them
+    "scenes-nano_u.npz": "6cf9aa33b913a48dee4a93af9520b257ba4233fafa6e54bd99e2eb2f35d1105d",
+    "scenes-bu_net.npz": "9bae76cd60e1c87b95299534792585d8d7d45ab7d876d2773d8ad178226e1699",
+    "scenes-narrow-nano_u.npz": "82e633e9747554af37c008b433a07d90075b6d79605edd250855eece9233f553",
+}
 
 
 def pretrained_names(network: str) -> list[str]:
