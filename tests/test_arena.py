@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from models import BU_Net, Nano_U
 from monitoring.report.arena_section import arena_map, arena_section
+from monitoring.report.figures import LEFT, RIGHT, WIDTH
 from training.export import offline_plan
 from training.export.arena import (
     ALIGNMENT,
@@ -334,7 +335,8 @@ def test_a_report_says_where_memory_peaks_and_draws_what_lies_where(network):
     picture = arena_map(rows, "plain", ["ADD", "ADD"], 16)
     assert "&lt;a&gt;, 1 x 8: 8 bytes from 4, operators 2 to 2" in picture
     x, y, width, height = geometry(picture)
-    assert width == pytest.approx((640 - 64) / 2, abs=0.1) and x == pytest.approx(52 + width)
+    assert width == pytest.approx((WIDTH - LEFT - RIGHT) / 2, abs=0.1)
+    assert x == pytest.approx(LEFT + width, abs=0.1)
     assert height == pytest.approx((260 - 48) / 2, abs=0.1)
     assert y == pytest.approx(260 - 36 - 0.75 * (260 - 48), abs=0.1)
     assert arena_section({}) is None and arena_section({"arena": {"tensors": []}}) is None

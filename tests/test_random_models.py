@@ -26,7 +26,7 @@ from monitoring.taps.image_batches import image_batches
 from monitoring.taps.images_tap import ImagesTap
 from monitoring.taps.watched import Watched
 
-MODELS = int(os.environ.get("PROBE_ZOO_MODELS", "200"))
+MODELS = int(os.environ.get("PROBE_ZOO_MODELS", "60"))
 FIRST = int(os.environ.get("PROBE_ZOO_FIRST_MODEL", "1000"))
 CASES = 20  # over which they are spread
 TRAIN_EVERY = 16
