@@ -64,13 +64,13 @@ def _shape(picture: MaskPicture) -> tuple[int, ...]:
 def _advice(picture: MaskPicture, unknown: np.ndarray, options: MaskOptions) -> str:
     """Says which pixels belong to no class, and what would read them."""
     share = f"{100 * unknown.mean():.2g} % of its pixels"
-    found = f"{picture.path} has {listed_pixels(picture.only(unknown))} ({share})"
+    subject = f"{picture.path} has {listed_pixels(picture.only(unknown))} ({share})"
     if options.colours:
-        return f"{found}, which data.colours does not name: add them to a class or to data.ignore"
+        return f"{subject}, which data.colours does not name: add them to a class or to data.ignore"
     if picture.values is None:
-        return f"{found}: give each class its colours as data.colours"
+        return f"{subject}: give each class its colours as data.colours"
     last = len(options.classes) - 1
     return (
-        f"{found}: expected class numbers 0..{last}, as data.classes says. If there are more "
+        f"{subject}: expected class numbers 0..{last}, as data.classes says. If there are more "
         "classes, raise it; name what is not labelled, often 255, as data.ignore"
     )

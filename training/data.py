@@ -125,7 +125,7 @@ def _rows(split: Split) -> Callable:
     arrays = (split.images, split.masks)
 
     def read(index):
-        found = tf.numpy_function(
+        tensors = tf.numpy_function(
             lambda numbers: [array[numbers] for array in arrays],
             [index],
             [array.dtype for array in arrays],
@@ -133,7 +133,7 @@ def _rows(split: Split) -> Callable:
         )
         return tuple(
             tf.ensure_shape(tensor, (None, *array.shape[1:]))
-            for tensor, array in zip(found, arrays, strict=True)
+            for tensor, array in zip(tensors, arrays, strict=True)
         )
 
     return read

@@ -99,10 +99,10 @@ class DiskArray:
             return self._read(int(numbers), 1)[0]
         if len(numbers) and (np.diff(numbers) == 1).all():
             return self._read(int(numbers[0]), len(numbers))
-        found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
         for place, number in enumerate(numbers.tolist()):
-            found[place] = self._read(number, 1)[0]
-        return found
+            rows[place] = self._read(number, 1)[0]
+        return rows
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Returns everything as one array."""
