@@ -88,6 +88,19 @@ def test_a_folder_without_splits_is_one(tmp_path):
         config_pairs(Config().data, root)
 
 
+def test_folders_of_splits_come_before_a_folder_of_images(tmp_path):
+    splits = ("train", "val", "test")
+    names = [f"{split}/{kind}/a.png" for split in splits for kind in ("img", "mask")]
+    root = touched(tmp_path, *names, "img/b.png")
+    assert found(find_pairs(root)) == {split: ["a"] for split in splits}
+    (root / "val" / "img" / "a.png").unlink()
+    (root / "val" / "mask" / "a.png").unlink()
+    for folder in (root / "val" / "img", root / "val" / "mask", root / "val"):
+        folder.rmdir()
+    with pytest.raises(ValueError, match="holds img, and train and test as well"):
+        find_pairs(root)
+
+
 def test_what_is_missing_is_drawn_from_training_images(tmp_path):
     names = [f"{split}/{kind}/{split}{n}.png" for split in ("train", "test")
              for kind in ("img", "mask") for n in range(10)]  # fmt: skip

@@ -18,11 +18,11 @@ from training.prediction_commands import (
 
 
 class Command(NamedTuple):
-    """A command: its line in the list of commands, its options, and what it does."""
+    """A command: its line in the list of commands, its options, and what it does with them."""
 
     summary: str
     add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[..., None]
 
 
 def add_config_options(options: argparse.ArgumentParser) -> None:
@@ -39,24 +39,24 @@ def add_config_options(options: argparse.ArgumentParser) -> None:
     )
 
 
-def import_config(args: argparse.Namespace) -> None:
+def import_config(file: str, model: str = NANO_U, output: str | None = None) -> None:
     """Translates a configuration of Nano-U, and prints what became of each key."""
     with quiet_start():
         from training.nano_u_config import read_translated, to_yaml
-    translation = read_translated(args.file, args.model)
-    text = to_yaml(translation, args.file)
+    translation = read_translated(file, model)
+    text = to_yaml(translation, file)
     # Without --output, standard output is the configuration alone.
-    console = sys.stdout if args.output else sys.stderr
-    if args.output:
-        write_new(args.output, lambda draft: draft.write_text(text, encoding="utf-8"))
+    console = sys.stdout if output else sys.stderr
+    if output:
+        write_new(output, lambda draft: draft.write_text(text, encoding="utf-8"))
     else:
         print(text, end="", flush=True)
     print(printable(translation), file=console)
     if "root" not in translation.config.get("data", {}):
         print("No folder of images: give --data DIR, or drawn scenes are used", file=console)
-    if args.output:
-        print(f"Written: {printable(args.output)}")
-        print(f"Train it: python train.py --config {printable(args.output)}")
+    if output:
+        print(f"Written: {printable(output)}")
+        print(f"Train it: python train.py --config {printable(output)}")
 
 
 def add_weights_options(options: argparse.ArgumentParser) -> None:
@@ -72,23 +72,23 @@ def add_weights_options(options: argparse.ArgumentParser) -> None:
     )
 
 
-def import_weights(args: argparse.Namespace) -> None:
+def import_weights(file: str, output: str, size: Sequence[int] | None = None) -> None:
     """Saves Nano_U with weights of Nano-U."""
-    if not args.output.endswith(".keras"):
-        raise ValueError(f"--output: expected a name that ends in .keras. Received: {args.output}")
+    if not output.endswith(".keras"):
+        raise ValueError(f"--output: expected a name that ends in .keras. Received: {output}")
     with quiet_start():
         from training.nano_u_weights import import_weights as imported_network
-    size = None if args.size is None else tuple(args.size)
-    model, ranges = imported_network(args.file, input_size=size)
-    write_new(args.output, model.save)
-    print(f"{model.count_params():,} parameters, all of {printable(args.file)}")
+    pixels = None if size is None else (size[0], size[1])
+    network, ranges = imported_network(file, input_size=pixels)
+    write_new(output, network.save)
+    print(f"{network.count_params():,} parameters, all of {printable(file)}")
     if ranges:
         print(
             f"Left out: {len(ranges)} ranges and counters of quantisation-aware training; the "
             "network computes what the file's does without rounding"
         )
     print("It expects images in -1..1: a mean and std of 0.5 in Nano-U's config.yaml")
-    print(f"Written: {printable(args.output)}")
+    print(f"Written: {printable(output)}")
 
 
 def write_new(path: str, write: Callable[[Path], object]) -> None:
@@ -131,10 +131,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns the exit code."""
-    args = parser().parse_args(arguments)
-    command = f"python -m training {args.command}"
+    options = vars(parser().parse_args(arguments))
+    name = options.pop("command")
+    command = f"python -m training {name}"
     try:
-        COMMANDS[args.command].run(args)
+        COMMANDS[name].run(**options)
     except (ValueError, OSError, MissingPackageError) as error:
         print(f"{command}: error: {one_line(error)}", file=sys.stderr)
         return 2

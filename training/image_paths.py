@@ -51,8 +51,8 @@ def find_images(places: Sequence[str | Path]) -> Found:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    found = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
-    files = [path for path in found if path.is_file()]
+    matches = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
+    files = [path for path in matches if path.is_file()]
     if not files:
         raise FileNotFoundError(
             f"{pattern} does not exist, and matches no image: give a file, a folder, or a pattern "

@@ -205,8 +205,8 @@ def _read_pair(image: Path, mask: Path, *, options: ImageOptions, mask_options: 
 
     Images are (height, width, channels), labels (height, width, 1), both of the size to read.
     """
-    pixels, found = read_pixels(image, options.channels), read_mask(mask, mask_options)
-    height, width = found.labels.shape
+    pixels, decoded = read_pixels(image, options.channels), read_mask(mask, mask_options)
+    height, width = decoded.labels.shape
     if pixels.shape[:2] != (height, width):
         raise ValueError(
             f"{mask} is {width}x{height} pixels, its image {image.name} "
@@ -216,10 +216,10 @@ def _read_pair(image: Path, mask: Path, *, options: ImageOptions, mask_options: 
 
     if options.overlap is not None:
         tiling = _tiling(pixels, options)
-        parts = (cut(array, tiling) for array in (pixels, found.labels[..., None]))
-        return list(zip(*parts, strict=True)), found
-    labels = Image.fromarray(found.labels).resize(options.size[::-1], Image.Resampling.NEAREST)
-    return [(resize(pixels, options.size), np.asarray(labels)[..., None])], found
+        parts = (cut(array, tiling) for array in (pixels, decoded.labels[..., None]))
+        return list(zip(*parts, strict=True)), decoded
+    labels = Image.fromarray(decoded.labels).resize(options.size[::-1], Image.Resampling.NEAREST)
+    return [(resize(pixels, options.size), np.asarray(labels)[..., None])], decoded
 
 
 def _tiling(pixels: np.ndarray, options: ImageOptions) -> Tiling:

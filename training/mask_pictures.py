@@ -95,15 +95,15 @@ def any_of(picture: MaskPicture, wanted: Sequence[int | Colour]) -> np.ndarray:
     values, colours = picture.values, picture.colours
     shown = values if values is not None else colours
     assert shown is not None
-    found = np.zeros(shown.shape[:2], bool)
+    matches = np.zeros(shown.shape[:2], bool)
     for value in wanted:
         if isinstance(value, int):
-            found |= False if values is None else values == value
+            matches |= False if values is None else values == value
         elif colours is not None:
-            found |= (colours == np.array(value)).all(axis=-1)
+            matches |= (colours == np.array(value)).all(axis=-1)
         elif len(set(value)) == 1:  # a grey, written as a colour
-            found |= values == value[0]
-    return found
+            matches |= values == value[0]
+    return matches
 
 
 def listed_pixels(picture: MaskPicture) -> str:

@@ -138,9 +138,9 @@ def _check(values: Any, model: str) -> None:
     expected = f"expected Nano-U's config.yaml, with a section training.{model}"
     if isinstance(training.get(other), Mapping):
         raise ValueError(f"{expected}. Received: training.{other} alone; give --model {other}")
-    found = ", ".join(map(str, values)) if isinstance(values, Mapping) else repr(values)
+    shown = ", ".join(map(str, values)) if isinstance(values, Mapping) else repr(values)
     raise ValueError(
-        f"{expected}. Received: {shorten(found, 80) or 'an empty file'}; a configuration of this "
+        f"{expected}. Received: {shorten(shown, 80) or 'an empty file'}; a configuration of this "
         "project needs no translation"
     )
 

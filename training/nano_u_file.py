@@ -67,11 +67,11 @@ def read_file(path: Path) -> SavedNetwork:
             f"{path}: expected a .h5 file as Nano-U saves it, HDF5 in the layout of Keras 2. "
             f"It cannot be read as one: {reason}"
         ) from None
-    kept = {(layer, name): values for layer, name, values in weights if values is not None}
+    arrays = {(layer, name): values for layer, name, values in weights if values is not None}
     ranges = tuple(f"{layer}/{name}" for layer, name, values in weights if values is None)
-    if len(kept) + len(ranges) < len(weights):
+    if len(arrays) + len(ranges) < len(weights):
         raise ValueError(f"{path}: expected each weight once; a layer has two weights of one name")
-    return SavedNetwork(kept, ranges, layers)
+    return SavedNetwork(arrays, ranges, layers)
 
 
 def _weights(group: Any) -> Iterator[tuple[str, str, np.ndarray | None]]:
@@ -92,10 +92,10 @@ def _layers(config: Any) -> dict[str, dict[str, Any]]:
     """Returns {layer: its settings} of a model's configuration, without the quantising wrappers."""
     if config is None:
         return {}
-    found = {}
+    layers = {}
     for layer in json.loads(config)["config"]["layers"]:
         settings = layer["config"]
         if isinstance(settings.get("layer"), dict):
             settings = settings["layer"]["config"]
-        found[settings["name"]] = settings
-    return found
+        layers[settings["name"]] = settings
+    return layers

@@ -90,15 +90,15 @@ def _expected() -> set[tuple[str, str]]:
 
 def _check_names(saved: SavedNetwork, path: str | Path) -> None:
     """Raises a ValueError unless a file holds exactly Nano-U's weights, kernels of 4 axes."""
-    found, expected = set(saved.weights), _expected()
-    if found == expected:
+    saved_names, expected = set(saved.weights), _expected()
+    if saved_names == expected:
         for (layer, weight), values in saved.weights.items():
             if "kernel" in weight and values.ndim != 4:
                 raise ValueError(
                     f"{path}: expected {layer}/{weight} of 4 axes. Received: {values.shape}"
                 )
         return
-    missing, foreign = _listed(expected - found), _listed(found - expected)
+    missing, foreign = _listed(expected - saved_names), _listed(saved_names - expected)
     problems = [f"lacks {missing}"] * bool(missing) + [f"also holds {foreign}"] * bool(foreign)
     raise ValueError(
         f"{path}: expected the {len(expected)} weights of Nano-U's nano_u. It "

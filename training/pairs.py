@@ -112,9 +112,14 @@ def find_pairs(root: Path, layout: Layout | None = None) -> dict[str, list[Pair]
     layout = layout or _seen_layout(root)
     if layout.images is not None and layout.masks is not None:
         return _by_pattern(root, layout)
-    if (root / "img").is_dir():
-        return {UNSPLIT: pairs_in(root)}
     present = [name for name in SPLITS if (root / name).is_dir()]
+    if (root / "img").is_dir() and len(present) < len(SPLITS):
+        if present:
+            raise ValueError(
+                f"{root} holds img, and {' and '.join(present)} as well: move the images of img "
+                f"into {root}/train, or the folders of splits elsewhere"
+            )
+        return {UNSPLIT: pairs_in(root)}
     if not present:
         raise FileNotFoundError(
             f"Data folder {root} holds no images: expected {root}/{{train,val,test}}/{{img,mask}}/ "

@@ -1,12 +1,12 @@
 """`python -m training predict` and `evaluate`: their options, and what they print."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from monitoring.command_line import mask_values, names, numbers, printable, quiet_start
 from monitoring.records.run_files import expanded
 
-OF_NETWORK = ("classes", "outputs", "input_size", "preprocess")
 OF_MASKS = ("foreground", "ignore", "alpha")
 
 
@@ -40,21 +40,33 @@ def add_predict_options(options: argparse.ArgumentParser) -> None:
     _add_network_options(options)
 
 
-def predict(args: argparse.Namespace) -> None:
-    """Writes predictions, and says what has been done."""
+def predict(
+    model: str,
+    images: Sequence[str],
+    output: str,
+    *,
+    kinds: Sequence[str] = ("masks",),
+    **options: Any,
+) -> None:
+    """Writes predictions, and prints what has been done.
+
+    Args:
+        model: As for `predict_images`.
+        images: As for `predict_images`.
+        output: As for `predict_images`.
+        kinds: As for `predict_images`. Defaults to masks.
+        **options: As for `predict_images`.
+    """
     with quiet_start():
         from training.prediction import predict_images
-    given = dict(vars(args))
-    given.pop("command")
-    model, images, output = given.pop("model"), given.pop("images"), given.pop("output")
-    done = predict_images(model, images, output, verbose=1, **given)
+    done = predict_images(model, images, output, kinds=kinds, verbose=1, **options)
     if done.left_out:
         listed = ", ".join(file.name for file in done.left_out[:3])
         more = ", ..." if len(done.left_out) > 3 else ""
         print(f"Left out, no images: {len(done.left_out)} files ({printable(listed)}{more})")
     if done.cutter is not None:
         print(_tiles(done.cutter, len(done.padded)))
-    print(f"Written in {printable(output)}: {len(done.files)} files ({', '.join(args.kinds)})")
+    print(f"Written in {printable(output)}: {len(done.files)} files ({', '.join(kinds)})")
 
 
 def add_evaluate_options(options: argparse.ArgumentParser) -> None:
@@ -82,29 +94,48 @@ def add_evaluate_options(options: argparse.ArgumentParser) -> None:
     _add_network_options(options)
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Prints scores, and writes them."""
+def evaluate(
+    model: str,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    threshold: float | None = None,
+    output: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> None:
+    """Prints scores, and writes them.
+
+    Args:
+        model: As for `score_network`.
+        data: As for `score_network`. Defaults to None.
+        split: As for `score_network`. Defaults to "test".
+        threshold: As for `score_network`. Defaults to None.
+        output: A file of JSON. Defaults to None: nothing is written.
+        overwrite: Whether that file may exist. Defaults to False.
+        **options: Names in `OF_MASKS`, as for `mask_options`; others as for `read_network`.
+    """
     with quiet_start():
         from training.evaluate import score_line, write_values
         from training.prediction_files import check_new
         from training.rescoring import score_network
-    given = vars(args)
-    target = None if args.output is None else expanded(args.output)
+    target = None if output is None else expanded(output)
     if target is not None:
-        check_new(target, overwrite=args.overwrite)
+        check_new(target, overwrite=overwrite)
+    masks = {name: options.pop(name, None) for name in OF_MASKS}
     scored = score_network(
-        args.model,
-        args.data,
-        split=args.split,
-        threshold=args.threshold,
-        masks={name: given[name] for name in OF_MASKS if given[name] is not None},
+        model,
+        data,
+        split=split,
+        threshold=threshold,
+        masks={name: value for name, value in masks.items() if value is not None},
         verbose=1,
-        **{name: given[name] for name in OF_NETWORK},
+        **options,
     )
-    print(score_line(scored.evaluation, args.split))
+    print(score_line(scored.evaluation, split))
     if target is not None:
         write_values(target, scored.values)
-        print(f"Written: {printable(args.output)}")
+        print(f"Written: {printable(output or '')}")
 
 
 def _add_threshold(options: argparse.ArgumentParser) -> None:
