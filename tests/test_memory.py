@@ -14,7 +14,7 @@ from training.data import batches
 from training.disk_array import DiskArray, MemoryArray
 from training.evaluate import evaluate, image_ious, sweep
 from training.outputs import Outputs
-from training.split import Split
+from training.split import PART, Split
 from training.split_scores import score
 from training.splits import read_config_splits
 from training.tiling import Tiling, plan_axis
@@ -139,3 +139,12 @@ def test_large_images_are_cut_into_tiles_with_their_masks(tmp_path, rng, memory)
     with pytest.raises(ValueError, match="Expected an overlap of 0 to 23 pixels"):
         wrong = {"data": {**data, "tiles": 24}, "model": {"input_size": [24, 32]}}
         read_config_splits(read_config(None, wrong))
+
+
+def test_pixels_of_all_parts_are_counted(rng):
+    masks = rng.choice([0, 1, 255], (2 * PART + 5, 3, 2, 1)).astype(np.uint8)
+    images = np.zeros((*masks.shape[:3], 3), np.uint8)
+    names = tuple(map(str, range(len(masks))))
+    for kind in (MemoryArray, DiskArray):
+        counts = Split(stored(images, kind), stored(masks, kind), names).counts
+        np.testing.assert_array_equal(counts, np.bincount(masks.ravel(), minlength=256))
